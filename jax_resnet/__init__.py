@@ -1,0 +1,8 @@
+"""ResNet-56 for CIFAR-100 in pure JAX and Flax."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("jax-resnet-cifar")
+except PackageNotFoundError:  # run from a source tree that is not installed
+    __version__ = "0+unknown"
