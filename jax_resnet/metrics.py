@@ -1,0 +1,299 @@
+"""Exact evaluation figures from all logits of a split, in NumPy.
+
+Everything is counted in integers or summed in float64 and divided once, so the
+figures do not depend on batch size or device. Fractions are in [0, 1]; only
+:func:`format_evaluation`, which people read, speaks of percent.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Integer
+
+CALIBRATION_BINS = 15
+LISTED = 10  # confused pairs, best and worst classes
+
+
+@runtime_checkable
+class ClassNames(Protocol):
+    """What :func:`evaluate` needs to know of a data set; ``DatasetInfo`` has it."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Names of the classes, in the order of the logits."""
+
+    @property
+    def superclass_names(self) -> Sequence[str]:
+        """Names of the groups of classes; empty where the data set has none."""
+
+    @property
+    def superclass_of(self) -> Sequence[int]:
+        """For each class the index of its group; empty where there are none."""
+
+
+@dataclass(frozen=True)
+class GroupAccuracy:
+    """The right predictions among the images of one class or superclass.
+
+    Attributes:
+        name: Its name.
+        count: How many images have it as their label.
+        accuracy: Fraction of them that are right; None where there are no images.
+    """
+
+    name: str
+    count: int
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well a model does on one split.
+
+    Attributes:
+        n: Number of images.
+        top1: Fraction whose label is the prediction.
+        top5: Fraction whose label is among the five largest logits.
+        loss: Mean cross-entropy in nats, without label smoothing or weight decay.
+        ece: Expected calibration error (Guo et al. 2017, equation 3).
+        superclass_top1: Fraction whose predicted class is in the label's
+            superclass; None where there are no superclasses.
+        per_class: Accuracy of each class, in the order of the logits.
+        per_superclass: For each superclass the fraction of its images whose
+            predicted class is in it, right or not. Empty where there are none.
+        most_confused: ``(true class, predicted class, images)`` of the pairs
+            confused most often, at most ten; ties in the order of the classes.
+    """
+
+    n: int
+    top1: float
+    top5: float
+    loss: float
+    ece: float
+    superclass_top1: float | None
+    per_class: tuple[GroupAccuracy, ...]
+    per_superclass: tuple[GroupAccuracy, ...]
+    most_confused: tuple[tuple[str, str, int], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the figures for strict JSON; those that are not finite are None."""
+        figures = asdict(self)
+        for name in ("loss", "ece"):
+            if not math.isfinite(figures[name]):
+                figures[name] = None
+        return figures
+
+
+def label_ranks(
+    logits: Float[np.ndarray, "n classes"], labels: Integer[np.ndarray, " n"]
+) -> Int[np.ndarray, " n"]:
+    """Counts the logits that are strictly greater than the label's own.
+
+    An image is right in the top k when its rank is less than k, so a label that
+    ties with others for a place has it. An image with a NaN logit has the rank
+    ``classes``: it is never right.
+
+    Args:
+        logits: Any float dtype, shape [n, classes].
+        labels: Class indices in [0, classes), shape [n].
+
+    Returns:
+        Ranks in [0, classes], int64, shape [n].
+    """
+    own = logits[np.arange(len(labels)), labels]
+    ranks = np.sum(logits > own[:, None], axis=1)
+    return np.where(np.isnan(logits).any(axis=1), logits.shape[1], ranks)
+
+
+def log_softmax(
+    logits: Float[np.ndarray, "n classes"],
+) -> Float[np.ndarray, "n classes"]:
+    """Returns log-probabilities in float64, without overflow for finite logits.
+
+    Rows with a NaN or a +inf become NaN.
+    """
+    with np.errstate(invalid="ignore"):
+        shifted = logits.astype(np.float64)
+        shifted -= shifted.max(axis=1, keepdims=True)
+        return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def expected_calibration_error(
+    confidence: Float[np.ndarray, " n"],
+    right: Bool[np.ndarray, " n"],
+    *,
+    bins: int = CALIBRATION_BINS,
+) -> float:
+    """Returns the expected calibration error over equal-width bins.
+
+    The mean over images of |accuracy - mean confidence| of the image's bin, bin m
+    of M being ((m-1)/M, m/M]. Guo et al., "On Calibration of Modern Neural
+    Networks", 2017, equations 1-3, with their 15 bins by default.
+
+    Args:
+        confidence: Probability of each image's predicted class, float64, shape [n].
+        right: Whether the prediction is the label, shape [n].
+        bins: M.
+
+    Returns:
+        A fraction in [0, 1]; NaN if any confidence is.
+    """
+    if np.isnan(confidence).any():
+        return math.nan
+    upper_edges = np.arange(1, bins) / bins
+    bin_of = np.searchsorted(upper_edges, confidence, side="left")
+    # |accuracy - confidence| times the bin's count is the difference of its sums.
+    gaps = np.bincount(bin_of, weights=right - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def evaluate(
+    logits: Float[np.ndarray, "n classes"],
+    labels: Integer[np.ndarray, " n"],
+    *,
+    info: ClassNames,
+) -> Evaluation:
+    """Computes every figure of an evaluation from all logits of a split.
+
+    The prediction is the label where :func:`label_ranks` is 0, otherwise the
+    first of the largest logits; with a NaN among the logits there is none, and
+    the image is wrong in every count.
+
+    Args:
+        logits: float32, shape [n, classes].
+        labels: Class indices in [0, classes), shape [n].
+        info: The names of the classes and superclasses.
+
+    Returns:
+        The figures, exact over the n images.
+
+    Raises:
+        ValueError: There are no images, or logits, labels and class names do not
+            belong together.
+    """
+    n, classes = logits.shape
+    if n == 0:
+        raise ValueError("no images to evaluate")
+    if classes != len(info.class_names):
+        raise ValueError(f"{classes} logits for {len(info.class_names)} class names")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(f"labels reach outside the {classes} classes")
+
+    ranks = label_ranks(logits, labels)
+    right = ranks == 0
+    log_probabilities = log_softmax(logits)
+    predicted = np.where(right, labels, logits.argmax(axis=1))
+
+    confusion = np.zeros((classes, classes), np.int64)
+    seen = ranks < classes
+    np.add.at(confusion, (labels[seen], predicted[seen]), 1)
+    counts = np.bincount(labels, minlength=classes)
+    per_class = _accuracies(info.class_names, counts, confusion.diagonal())
+
+    per_superclass: tuple[GroupAccuracy, ...] = ()
+    superclass_top1 = None
+    if len(info.superclass_names):
+        # Row s, column c: whether class c is in superclass s.
+        member = np.arange(len(info.superclass_names))[:, None] == info.superclass_of
+        hits = np.diagonal(member @ confusion @ member.T)
+        per_superclass = _accuracies(info.superclass_names, member @ counts, hits)
+        superclass_top1 = float(hits.sum() / n)
+
+    return Evaluation(
+        n=n,
+        top1=float(right.sum() / n),
+        top5=float((ranks < min(5, classes)).sum() / n),
+        loss=float(0.0 - log_probabilities[np.arange(n), labels].sum() / n),
+        ece=expected_calibration_error(np.exp(log_probabilities.max(axis=1)), right),
+        superclass_top1=superclass_top1,
+        per_class=per_class,
+        per_superclass=per_superclass,
+        most_confused=_most_confused(confusion, info.class_names),
+    )
+
+
+def _accuracies(
+    names: Sequence[str], counts: np.ndarray, hits: np.ndarray
+) -> tuple[GroupAccuracy, ...]:
+    return tuple(
+        GroupAccuracy(name, int(count), float(hit / count) if count else None)
+        for name, count, hit in zip(names, counts, hits, strict=True)
+    )
+
+
+def _most_confused(
+    confusion: np.ndarray, names: Sequence[str]
+) -> tuple[tuple[str, str, int], ...]:
+    wrong = confusion - np.diag(confusion.diagonal())
+    order = np.argsort(-wrong, axis=None, kind="stable")[:LISTED]
+    pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
+    return tuple(
+        (names[true], names[predicted], int(wrong[true, predicted]))
+        for true, predicted in pairs
+        if wrong[true, predicted]
+    )
+
+
+def format_evaluation(evaluation: Evaluation) -> str:
+    """Returns the figures as aligned text of several lines for people to read."""
+    figures = [
+        ("images", f"{evaluation.n:,}"),
+        ("top-1", _percent(evaluation.top1)),
+        ("top-5", _percent(evaluation.top5)),
+        ("loss", f"{evaluation.loss:.4f}"),
+        ("calibration error", _percent(evaluation.ece)),
+    ]
+    if evaluation.superclass_top1 is not None:
+        figures += [("superclass top-1", _percent(evaluation.superclass_top1))]
+    sections = [_columns(figures)]
+
+    def add(title: str, rows: Sequence[tuple[str, ...]], names: int = 1) -> None:
+        if rows:
+            sections.append(f"{title}\n{_columns(rows, names)}")
+
+    superclasses = _rows(sorted(evaluation.per_superclass, key=_order))
+    add("Superclasses (predicted class is in theirs), worst first", superclasses)
+    ranked = sorted([g for g in evaluation.per_class if g.count], key=_order)
+    if len(ranked) > 2 * LISTED:
+        add(f"Best {LISTED} classes", _rows(ranked[: -LISTED - 1 : -1]))
+        add(f"Worst {LISTED} classes", _rows(ranked[:LISTED]))
+    else:
+        add("Classes, worst first", _rows(ranked))
+    confused = [(*pair, f"{count:,}") for *pair, count in evaluation.most_confused]
+    add("Most confused (class, taken for, images)", confused, names=2)
+    return "\n\n".join(sections)
+
+
+def _order(group: GroupAccuracy) -> float:
+    return math.inf if group.accuracy is None else group.accuracy
+
+
+def _rows(groups: Sequence[GroupAccuracy]) -> list[tuple[str, ...]]:
+    return [
+        (
+            group.name,
+            "-" if group.accuracy is None else _percent(group.accuracy),
+            f"of {group.count:,}",
+        )
+        for group in groups
+    ]
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f} %"
+
+
+def _columns(rows: Sequence[tuple[str, ...]], names: int = 1) -> str:
+    """Aligns the first columns, which are names, to the left, figures to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  "
+        + "  ".join(
+            cell.ljust(width) if column < names else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
