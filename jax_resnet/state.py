@@ -1,0 +1,82 @@
+"""The training state: arrays only, so that it can be donated, saved and compared."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Int
+
+from jax_resnet.model import ResNet
+
+Arrays = dict[str, Array]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """Everything that a training step changes.
+
+    Attributes:
+        step: number of steps taken.
+        params: float32 parameters by dotted name, such as ``head.kernel``.
+        batch_stats: float32 running statistics of BatchNorm by dotted name.
+        opt_state: the optimizer's state.
+    """
+
+    step: Int[Array, ""]
+    params: Arrays
+    batch_stats: Arrays
+    opt_state: Any
+
+
+def split(model: ResNet) -> tuple[nnx.GraphDef[ResNet], Arrays, Arrays]:
+    """A model's static definition, its parameters and its BatchNorm statistics."""
+    graphdef, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+    return graphdef, _flatten(params), _flatten(batch_stats)
+
+
+def merge(
+    graphdef: nnx.GraphDef[ResNet], params: Arrays, batch_stats: Arrays
+) -> ResNet:
+    """The model made of what :func:`split` returned."""
+    return nnx.merge(graphdef, _unflatten(params), _unflatten(batch_stats))
+
+
+def create(
+    model: ResNet, optimizer: optax.GradientTransformation
+) -> tuple[nnx.GraphDef[ResNet], TrainState]:
+    """The model's static definition, and the state before the first step."""
+    graphdef, params, batch_stats = split(model)
+    state = TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=optimizer.init(params),
+    )
+    return graphdef, state
+
+
+def parameter_count(params: Arrays) -> int:
+    """Number of trainable scalars."""
+    return sum(array.size for array in params.values())
+
+
+def _flatten(state: nnx.State) -> Arrays:
+    return {
+        ".".join(map(str, path)): variable[...]
+        for path, variable in nnx.to_flat_state(state)
+    }
+
+
+def _unflatten(arrays: Arrays) -> dict[Any, Any]:
+    nested: dict[Any, Any] = {}
+    for name, array in arrays.items():
+        *parents, leaf = (int(k) if k.isdigit() else k for k in name.split("."))
+        node = nested
+        for key in parents:
+            node = node.setdefault(key, {})
+        node[leaf] = array
+    return nested
