@@ -90,22 +90,22 @@ class Evaluation:
 def label_ranks(
     logits: Float[np.ndarray, "n classes"], labels: Integer[np.ndarray, " n"]
 ) -> Int[np.ndarray, " n"]:
-    """Counts the logits that are strictly greater than the label's own.
+    """Counts the classes that rank before the label.
 
-    An image is right in the top k when its rank is less than k, so a label that
-    ties with others for a place has it. An image with a NaN logit has the rank
-    ``classes``: it is never right.
+    Those are the classes with a greater logit, and of the equal ones those with a
+    lower index, as ``argmax`` has it: a label of rank 0 is the prediction, one of
+    rank below k is in the top k. The evaluation on the device counts the same way.
 
     Args:
         logits: Any float dtype, shape [n, classes].
         labels: Class indices in [0, classes), shape [n].
 
     Returns:
-        Ranks in [0, classes], int64, shape [n].
+        Ranks in [0, classes), int64, shape [n]; meaningless where a logit is NaN.
     """
-    own = logits[np.arange(len(labels)), labels]
-    ranks = np.sum(logits > own[:, None], axis=1)
-    return np.where(np.isnan(logits).any(axis=1), logits.shape[1], ranks)
+    own = np.take_along_axis(logits, labels[:, None].astype(np.intp), axis=1)
+    lower = np.arange(logits.shape[1]) < labels[:, None]
+    return np.sum((logits > own) | ((logits == own) & lower), axis=1)
 
 
 def log_softmax(
@@ -158,9 +158,8 @@ def evaluate(
 ) -> Evaluation:
     """Computes every figure of an evaluation from all logits of a split.
 
-    The prediction is the label where :func:`label_ranks` is 0, otherwise the
-    first of the largest logits; with a NaN among the logits there is none, and
-    the image is wrong in every count.
+    The prediction is the first of the largest logits. An image whose loss is not
+    finite has none and is wrong in every count.
 
     Args:
         logits: float32, shape [n, classes].
@@ -183,13 +182,13 @@ def evaluate(
         raise ValueError(f"labels reach outside the {classes} classes")
 
     ranks = label_ranks(logits, labels)
-    right = ranks == 0
     log_probabilities = log_softmax(logits)
-    predicted = np.where(right, labels, logits.argmax(axis=1))
+    losses = 0.0 - log_probabilities[np.arange(n), labels]
+    finite = np.isfinite(losses)
+    right = finite & (ranks < 1)
 
     confusion = np.zeros((classes, classes), np.int64)
-    seen = ranks < classes
-    np.add.at(confusion, (labels[seen], predicted[seen]), 1)
+    np.add.at(confusion, (labels[finite], logits.argmax(axis=1)[finite]), 1)
     counts = np.bincount(labels, minlength=classes)
     per_class = _accuracies(info.class_names, counts, confusion.diagonal())
 
@@ -205,8 +204,8 @@ def evaluate(
     return Evaluation(
         n=n,
         top1=float(right.sum() / n),
-        top5=float((ranks < min(5, classes)).sum() / n),
-        loss=float(0.0 - log_probabilities[np.arange(n), labels].sum() / n),
+        top5=float((finite & (ranks < 5)).sum() / n),
+        loss=float(losses.sum() / n),
         ece=expected_calibration_error(np.exp(log_probabilities.max(axis=1)), right),
         superclass_top1=superclass_top1,
         per_class=per_class,
