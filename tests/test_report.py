@@ -2,78 +2,25 @@ import errno
 import json
 import math
 import os
-import re
 import struct
 import subprocess
 import sys
-from dataclasses import asdict, replace
 
-import numpy as np
 import pytest
 from PIL import Image
+from test_history import HISTORY, INFO, epoch_rows, record
 
 from jax_resnet import report as report_module
 from jax_resnet.errors import UserError
-from jax_resnet.history import (
-    EpochRecord,
-    Final,
-    RunInfo,
-    best_epoch,
-    draw_curves,
-    installed_versions,
-    render_log,
-)
+from jax_resnet.history import Final, render_log
 from jax_resnet.report import Report, write_atomically
 
-INFO = RunInfo(
-    title="resnet56",
-    command="python -m jax_resnet.train --config configs/resnet56.py",
-    started="2026-01-02T03:04:05+00:00",
-    device="cpu",
-    platform="Linux x86_64",
-    versions={"python": "3.11.7", "jax": "0.10.2"},
-    parameters=861620,
-    epochs=5,
-    dataset="cifar100",
-    n_train=50000,
-    n_eval=10000,
-    eval_name="test",
-    batch_size=128,
-    seed=0,
-    dtype="float32",
-)
-TOP1 = [0.10, 0.30, 0.4321, 0.4321, 0.40]
 VIEWS = ("config.json", "metrics.jsonl", "log.md")
-
-
-def record(epoch: int, **changes) -> EpochRecord:
-    values = EpochRecord(
-        epoch=epoch,
-        step=391 * epoch,
-        train_loss=4 - epoch / 8,
-        train_top1=0.05 * epoch,
-        val_loss=4.2 - epoch / 7,
-        val_top1=TOP1[epoch - 1],
-        val_top5=0.1 * epoch + 0.2,
-        learning_rate=0.1 / epoch,
-        seconds=10.0 + epoch,
-        images_per_second=1000.0 * epoch,
-    )
-    return {**values, **changes}
-
-
-HISTORY = [record(epoch) for epoch in range(1, 6)]
 
 
 @pytest.fixture(autouse=True)
 def curves_only_at_the_end(monkeypatch):
     monkeypatch.setattr(report_module, "SECONDS_BETWEEN_CURVES", math.inf)
-
-
-def epoch_rows(log: str) -> list[list[str]]:
-    table = log.split("## Epochs")[1].split("## Result")[0]
-    rows = [line.strip("| ").split(" | ") for line in table.split("\n")]
-    return [row for row in rows if row[0].strip("*").isdigit()]
 
 
 def read_events(folder):
@@ -196,52 +143,6 @@ def test_every_epoch_is_on_disk_once_add_returns(tmp_path):
         assert len(scalars(tmp_path / "tensorboard")["train/loss"]) == epoch
 
 
-def test_log_shows_the_records():
-    log = render_log(INFO, HISTORY[:4], None)
-    assert log.startswith("# resnet56\n\n**Unfinished: epochs 4 of 5.**\n")
-    for text in ("861,620", "`test`", "cifar100: 50,000", "jax 0.10.2", INFO.command):
-        assert text in log
-    rows = epoch_rows(log)
-    assert rows[0] == ["1", "3.8750", "5.00", "4.0571", "10.00", "30.00", "0.1", "11.0"]
-    # The first of two equals is the best so far, and it alone is bold.
-    assert [row[0] for row in rows] == ["1", "2", "**3**", "4"]
-    assert rows[2][4] == "**43.21**"
-    assert "## Result" not in log
-
-
-def test_log_of_the_end_tells_how_the_best_was_selected():
-    final = Final(True, 3725.0, 31.26)
-    log = render_log(INFO, HISTORY, final)
-    assert "Finished: epochs 5 of 5." in log and "Unfinished" not in log
-    result = log.split("## Result\n")[1]
-    assert re.search(r"\| last \| 5 \|.*\| 40.00 \|", result)
-    assert re.search(r"\| best \| 3 \|.*\| 43.21 \|", result)
-    assert "optimistic. Last is the figure to quote." in result
-    assert "3,725 s in all, 31.3 s" in result and "3,000 images/s" in result
-    part = render_log(replace(INFO, eval_name="test[:5000]"), HISTORY, final)
-    assert "optimistic" in part
-    held = render_log(replace(INFO, eval_name="holdout"), HISTORY, final)
-    assert "selected on `holdout`" in held and "figure to quote" not in held
-    stopped = render_log(INFO, HISTORY[:2], Final(False, 1.0, 1.0))
-    assert "**Unfinished: epochs 2 of 5.**" in stopped and "## Result so far" in stopped
-
-
-def test_tables_keep_their_columns():
-    log = render_log(replace(INFO, command="a | b"), HISTORY, Final(True, 1.0, 1.0))
-    for table in re.findall(r"(?:^\|.*\n)+", log, re.MULTILINE):
-        assert (
-            len({len(re.findall(r"(?<!\\)\|", row)) for row in table.split("\n")[:-1]})
-            == 1
-        )
-
-
-def test_best_is_the_first_of_equals_and_never_nan():
-    assert best_epoch([]) is None
-    assert best_epoch(HISTORY) is HISTORY[2]
-    assert best_epoch([record(1, val_top1=math.nan), *HISTORY[1:2]]) is HISTORY[1]
-    assert best_epoch([record(1, val_top1=math.nan)]) is None
-
-
 def test_stopped_before_the_first_epoch(tmp_path):
     run(tmp_path, until=0, complete=False)
     summary = json.loads((tmp_path / "summary.json").read_text())
@@ -271,24 +172,6 @@ def test_epochs_come_in_order(tmp_path):
     for epoch in (2, 4):
         with pytest.raises(ValueError, match="after 2"):
             report.add(record(epoch))
-
-
-def test_info_goes_through_json():
-    assert RunInfo(**json.loads(json.dumps(asdict(INFO)))) == INFO
-    versions = installed_versions()
-    assert versions["numpy"] == np.__version__
-    assert {"python", "jax", "jaxlib", "flax", "optax", "jax_resnet"} < set(versions)
-
-
-@pytest.mark.parametrize("epochs", [1, 2, 5])
-def test_curves_are_a_picture_of_the_history(tmp_path, epochs):
-    picture = draw_curves(INFO, HISTORY[:epochs])
-    (tmp_path / "a.png").write_bytes(picture)
-    pixels = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))
-    assert pixels.shape == (576, 1320, 3)
-    for colour in ((31, 119, 180), (255, 127, 14), (214, 39, 40)):  # two lines, a star
-        assert (pixels == colour).all(axis=-1).sum() > 20
-    assert draw_curves(INFO, HISTORY[:epochs]) == picture
 
 
 def test_curves_are_redrawn_now_and_then(tmp_path, monkeypatch):
