@@ -7,7 +7,6 @@ https://arxiv.org/abs/1512.03385.
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +16,6 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jax_resnet.errors import UserError
-
-Shortcut = Literal["projection", "pad"]
 
 
 def _generator(key: jax.Array) -> np.random.Generator:
@@ -76,6 +73,7 @@ class ConvBatchNorm(nnx.Module):
         )
 
     def __call__(self, x: Array, *, train: bool) -> Array:
+        """Normalises by the batch and updates the running statistics in training."""
         return self.norm(self.conv(x), use_running_average=not train)
 
 
@@ -93,7 +91,7 @@ class BasicBlock(nnx.Module):
         features: int,
         *,
         stride: int,
-        shortcut: Shortcut,
+        shortcut: str,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
@@ -116,6 +114,7 @@ class BasicBlock(nnx.Module):
         return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, self.extra_features)))
 
     def __call__(self, x: Array, *, train: bool) -> Array:
+        """Maps ``[n, h, w, c]`` to ``[n, h/stride, w/stride, features]``."""
         y = nnx.relu(self.conv1(x, train=train))
         y = self.conv2(y, train=train)
         return nnx.relu(y + self._shortcut(x, train=train))
@@ -148,7 +147,7 @@ class ResNet(nnx.Module):
         num_classes: int = 100,
         in_channels: int = 3,
         width: int = 1,
-        shortcut: Shortcut = "projection",
+        shortcut: str = "projection",
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):

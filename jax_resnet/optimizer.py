@@ -1,14 +1,12 @@
 """Learning-rate schedules, weight decay and the SGD chain, from optax."""
 
 from collections.abc import Callable
-from typing import Literal
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from jax_resnet.errors import UserError
-
-WeightDecayOn = Literal["all", "kernels"]
 
 
 def cosine_schedule(
@@ -36,11 +34,15 @@ def cosine_schedule(
             f"optimizer.warmup_epochs must be shorter than the run: {warmup_steps} "
             f"warmup steps of {total_steps}"
         )
-    if warmup_steps == 0:
-        return optax.cosine_decay_schedule(learning_rate, total_steps)
-    return optax.warmup_cosine_decay_schedule(
-        0.0, learning_rate, warmup_steps, total_steps
+    schedule = (
+        optax.warmup_cosine_decay_schedule(
+            0.0, learning_rate, warmup_steps, total_steps
+        )
+        if warmup_steps
+        else optax.cosine_decay_schedule(learning_rate, total_steps)
     )
+    # Optax divides the integer count as it is, which strict type promotion refuses.
+    return lambda step: schedule(jnp.asarray(step, jnp.float32))
 
 
 def sgd(
@@ -49,7 +51,7 @@ def sgd(
     momentum: float = 0.9,
     nesterov: bool = False,
     weight_decay: float = 5e-4,
-    weight_decay_on: WeightDecayOn = "all",
+    weight_decay_on: str = "all",
 ) -> optax.GradientTransformation:
     """SGD with momentum and coupled weight decay, as PyTorch's ``optim.SGD``.
 

@@ -1,17 +1,23 @@
 """The training state: arrays only, so that it can be donated, saved and compared."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Int
+from jaxtyping import Array
 
+from jax_resnet.errors import UserError
 from jax_resnet.model import ResNet
 
-Arrays = dict[str, Array]
+# A state lives on the device or in host memory.
+Leaf = Array | np.ndarray
+Arrays = dict[str, Leaf]
+T = TypeVar("T")
 
 
 @jax.tree_util.register_dataclass
@@ -20,13 +26,13 @@ class TrainState:
     """Everything that a training step changes.
 
     Attributes:
-        step: number of steps taken.
+        step: number of steps taken, an int32 scalar.
         params: float32 parameters by dotted name, such as ``head.kernel``.
         batch_stats: float32 running statistics of BatchNorm by dotted name.
         opt_state: the optimizer's state.
     """
 
-    step: Int[Array, ""]
+    step: Leaf
     params: Arrays
     batch_stats: Arrays
     opt_state: Any
@@ -64,7 +70,35 @@ def parameter_count(params: Arrays) -> int:
     return sum(array.size for array in params.values())
 
 
-def _flatten(state: nnx.State) -> Arrays:
+def to_arrays(tree: Any) -> dict[str, np.ndarray]:
+    """The leaves of a pytree in host memory, by dotted path."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def from_arrays(template: T, arrays: Mapping[str, np.ndarray]) -> T:
+    """The pytree of a template's structure with the arrays that have its paths.
+
+    Raises:
+        UserError: if a path is missing or left over, or a shape or dtype differs.
+    """
+    expected = to_arrays(template)
+    if different := set(expected) ^ set(arrays):
+        raise UserError(f"another model or optimizer: {sorted(different)[0]} differs")
+    for name, array in expected.items():
+        found = arrays[name]
+        if (found.shape, found.dtype) != (array.shape, array.dtype):
+            raise UserError(
+                f"another model: {name} is {found.dtype}{list(found.shape)}, "
+                f"not {array.dtype}{list(array.shape)}"
+            )
+    leaves = [jnp.asarray(arrays[name]) for name in expected]
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+def _flatten(state: Any) -> Arrays:
     return {
         ".".join(map(str, path)): variable[...]
         for path, variable in nnx.to_flat_state(state)

@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from jax_resnet.model import ResNet
-from jax_resnet.state import Arrays, TrainState, merge, split
+from jax_resnet.state import Arrays, Leaf, TrainState, merge, split
 
 Augment = Callable[[Key[Array, ""], UInt8[Array, "b h w c"]], Float[Array, "b h w c"]]
 TrainStep = Callable[..., tuple[TrainState, "Sums"]]
@@ -24,18 +24,19 @@ class Sums:
     """Sums over images; divided once, at the end, they are exact means.
 
     Attributes:
-        loss: sum of the cross-entropy losses, in nats.
+        loss: sum of the cross-entropy losses, in nats; a float32 scalar. The others
+            are int32 scalars.
         top1: number of images whose label is the most probable class.
         top5: number of images whose label is among the five most probable.
         count: number of images.
         bad_step: the first training step whose loss was not finite, or -1.
     """
 
-    loss: Float[Array, ""]
-    top1: Int[Array, ""]
-    top5: Int[Array, ""]
-    count: Int[Array, ""]
-    bad_step: Int[Array, ""]
+    loss: Leaf
+    top1: Leaf
+    top5: Leaf
+    count: Leaf
+    bad_step: Leaf
 
     @classmethod
     def zeros(cls) -> "Sums":
@@ -202,9 +203,7 @@ class Repeated:
         def loop(carry: Any, count: Array, *constants: Any) -> Any:
             return lax.fori_loop(0, count, lambda _, c: step(c, *constants), carry)
 
-        self._call: Callable = jax.jit(
-            loop if loop_on_device else step, donate_argnums=0
-        )
+        self._call: Any = jax.jit(loop if loop_on_device else step, donate_argnums=0)
 
     def compile(self, carry: Any, *constants: Any) -> None:
         """Compiles ahead of the first call, for arguments of these shapes."""

@@ -9,8 +9,7 @@ from jaxtyping import install_import_hook
 hook = install_import_hook("jax_resnet", "beartype.beartype")
 hook.__enter__()
 
-import jax
-import pytest
+import jax  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -1,0 +1,82 @@
+"""ResNet-56 on CIFAR-100: the reference recipe, and nothing else.
+
+    python -m jax_resnet.train --config configs/resnet56.py
+
+He et al. 2015 (https://arxiv.org/abs/1512.03385), section 4.2, with the
+augmentations listed below; 861,620 parameters, 150 epochs of 390 steps. Meant for an
+NVIDIA GPU. Not measured there yet: neither time nor accuracy. The goal of the recipe
+is 73 % top-1 on the test split.
+
+Any field is set on the command line by its dotted name, for example
+``--config.train.epochs=30 --config.augment.random_crop.padding=2``.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The reference recipe; every field is explained where it stands."""
+    config = ConfigDict()
+    config.seed = 0  # weights, order of the images and augmentations follow from it
+
+    config.model = ConfigDict()
+    config.model.depth = 56  # 6n+2: 8, 14, 20, 32, 44, 56, 110, ...
+    config.model.width = 1  # multiplies the 16, 32 and 64 filters of the stages
+    config.model.shortcut = "projection"  # where shapes change; or "pad" (option A)
+    config.model.dtype = "float32"  # of the computation; or "bfloat16"
+
+    config.data = ConfigDict()
+    config.data.name = "cifar100"  # a TFDS data set of small images, or "synthetic"
+    config.data.dir = ""  # prepared data; "" is $TFDS_DATA_DIR, or TFDS's own default
+    config.data.cache_dir = ""  # decoded images; "" is $XDG_CACHE_HOME/jax_resnet
+    config.data.train_split = "train"  # TFDS expressions, such as "train[:80%]"
+    config.data.eval_split = "test"  # evaluated after each epoch; selects the best
+    config.data.holdout = 0  # select on the last n training images instead
+
+    config.augment = ConfigDict()
+    # Applied in this order; each name has its settings below.
+    config.augment.recipe = (
+        "random_crop",
+        "random_flip",
+        "random_rotation",
+        "color_jitter",
+        "normalize",
+        "random_erasing",
+        "cutout",
+    )
+    config.augment.random_crop = ConfigDict()
+    config.augment.random_crop.padding = 4  # pixels on each side, black
+    config.augment.random_flip = ConfigDict()
+    config.augment.random_flip.probability = 0.5
+    config.augment.random_rotation = ConfigDict()
+    config.augment.random_rotation.degrees = 15.0  # largest angle, either way
+    config.augment.color_jitter = ConfigDict()
+    config.augment.color_jitter.brightness = 0.2  # factor uniform in 1 -+ this
+    config.augment.color_jitter.contrast = 0.2
+    config.augment.color_jitter.saturation = 0.2
+    config.augment.random_erasing = ConfigDict()
+    config.augment.random_erasing.probability = 0.5
+    config.augment.random_erasing.area = (0.02, 0.33)  # fraction of the image
+    config.augment.random_erasing.aspect = (0.3, 3.3)  # height / width
+    config.augment.cutout = ConfigDict()
+    config.augment.cutout.size = 16  # pixels, side of the square
+
+    config.optimizer = ConfigDict()
+    config.optimizer.learning_rate = 0.1  # the peak; cosine decay to 0 follows
+    config.optimizer.warmup_epochs = 0.0  # of linear warmup from 0
+    config.optimizer.momentum = 0.9
+    config.optimizer.nesterov = False
+    config.optimizer.weight_decay = 5e-4  # coupled: added to the gradient
+    config.optimizer.weight_decay_on = "all"  # parameters, or "kernels" only
+
+    config.train = ConfigDict()
+    config.train.epochs = 150
+    config.train.batch_size = 128
+    config.train.eval_batch_size = 500  # changes no result, only speed and memory
+    config.train.device = "auto"  # "gpu", "cpu", or "auto": a GPU if there is one
+    config.train.steps_per_call = 0  # changes no result; 0 adapts it to the speed
+    config.train.compilation_cache = ""  # "" is $XDG_CACHE_HOME/jax_resnet/xla
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.keep_latest = 2  # besides the best; at least 2
+    return config.lock()

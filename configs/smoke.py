@@ -1,0 +1,20 @@
+"""A small network on synthetic images, to see everything work.
+
+    python -m jax_resnet.train --config configs/smoke.py
+
+Needs no download and no GPU.
+"""
+
+import resnet56
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """ResNet-8 on the synthetic data set, with light augmentation."""
+    config = resnet56.get_config()
+    config.model.depth = 8
+    config.data.name = "synthetic"
+    config.augment.recipe = ("random_crop", "random_flip", "normalize")
+    config.train.epochs = 5
+    config.train.batch_size = 64
+    return config

@@ -1,0 +1,188 @@
+"""Config files and their command-line overrides, with errors for people."""
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from jax_resnet.errors import UserError, nearest
+
+# The fields that a config must have, and their types. ``configs/resnet56.py`` says
+# what each means. The settings of augmentations are theirs to check.
+FIELDS: dict[str, type] = {
+    "seed": int,
+    "model.depth": int,
+    "model.width": int,
+    "model.shortcut": str,
+    "model.dtype": str,
+    "data.name": str,
+    "data.dir": str,
+    "data.cache_dir": str,
+    "data.train_split": str,
+    "data.eval_split": str,
+    "data.holdout": int,
+    "augment.recipe": tuple,
+    "optimizer.learning_rate": float,
+    "optimizer.warmup_epochs": float,
+    "optimizer.momentum": float,
+    "optimizer.nesterov": bool,
+    "optimizer.weight_decay": float,
+    "optimizer.weight_decay_on": str,
+    "train.epochs": int,
+    "train.batch_size": int,
+    "train.eval_batch_size": int,
+    "train.device": str,
+    "train.steps_per_call": int,
+    "train.compilation_cache": str,
+    "checkpoint.keep_latest": int,
+}
+_LEAST = {
+    "seed": 0,
+    "train.epochs": 1,
+    "train.batch_size": 1,
+    "train.eval_batch_size": 1,
+    "train.steps_per_call": 0,
+    "checkpoint.keep_latest": 2,
+}
+
+_OVERRIDE = re.compile(r"--?(?:no)?config\.(?P<field>[^=]*)")
+
+
+def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """The locked config that a file's ``get_config()`` returns, with overrides.
+
+    The file's own folder is importable while it runs, so that a config can build on
+    its neighbours. A config file is Python, and runs as the user.
+
+    Args:
+        path: of the Python file.
+        overrides: command-line arguments, ``--config.a.b=v`` or ``--config.a.b v``.
+
+    Raises:
+        UserError: if the file is no config, or an override names no field of it or
+            has the wrong type.
+    """
+    config = _run(Path(path))
+    fields = flatten(config)
+    for argument in overrides:
+        if re.match("--?(flagfile|undefok)", argument):
+            raise UserError(f"unexpected argument {argument!r}")
+        match = _OVERRIDE.fullmatch(argument.split("=", 1)[0])
+        if match and match["field"] not in fields:
+            name = match["field"]
+            below = [field for field in fields if field.startswith(name + ".")]
+            hint = (
+                f": it is a group, set {below[0]}" if below else nearest(name, fields)
+            )
+            raise UserError(f"config has no field {name!r}{hint}")
+    flag_values = flags.FlagValues()
+    argv = ["train", *overrides]
+    try:
+        holder = config_flags.DEFINE_config_dict(
+            "config", config, flag_values=flag_values, sys_argv=argv
+        )
+        unparsed = flag_values(argv)[1:]
+        config = holder.value
+    # The parsers behind the flags raise what the literals in an override raise.
+    except (flags.Error, ValueError, TypeError, SyntaxError, RecursionError) as error:
+        raise UserError(f"cannot set the config: {_one_line(error)}") from error
+    if unparsed:
+        raise UserError(f"unexpected argument {unparsed[0]!r}; options begin with --")
+    _validate(flatten(config))
+    return config.lock()
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The fields by dotted name, groups opened."""
+    fields: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, ConfigDict | dict):
+            fields.update(flatten(value, f"{prefix}{name}."))
+        else:
+            fields[prefix + name] = value
+    return fields
+
+
+def to_json(config: ConfigDict) -> dict[str, Any]:
+    """Nested plain dictionaries, with lists for tuples, as JSON has them."""
+    return {
+        name: to_json(value)
+        if isinstance(value, ConfigDict)
+        else list(value)
+        if isinstance(value, tuple)
+        else value
+        for name, value in config.items()
+    }
+
+
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], ignored: Sequence[str] = ()
+) -> Iterator[str]:
+    """Says which fields differ between two configs, but for the ``ignored`` ones."""
+    old_fields, new_fields = flatten(old), flatten(new)
+    for name in sorted({*old_fields, *new_fields}.difference(ignored)):
+        before, after = (f.get(name, "absent") for f in (old_fields, new_fields))
+        if before != after:
+            yield f"{name} was {before!r} and is {after!r}"
+
+
+def _run(path: Path) -> ConfigDict:
+    if not path.is_file():
+        raise UserError(
+            f"no config file {str(path)!r}: give one such as configs/resnet56.py"
+        )
+    specification = importlib.util.spec_from_file_location("config", path)
+    if specification is None or specification.loader is None:
+        raise UserError(f"config {str(path)!r} is not a Python file (.py)")
+    module = importlib.util.module_from_spec(specification)
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        specification.loader.exec_module(module)
+        if not hasattr(module, "get_config"):
+            raise UserError(f"config {str(path)!r} defines no function get_config()")
+        config = module.get_config()
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"config {str(path)!r} fails: {type(error).__name__}: {_one_line(error)}"
+        ) from error
+    finally:
+        sys.path.pop(0)
+    if not isinstance(config, ConfigDict):
+        raise UserError(
+            f"get_config() of {str(path)!r} must return an ml_collections.ConfigDict, "
+            f"not {type(config).__name__}"
+        )
+    return config
+
+
+def _validate(fields: Mapping[str, Any]) -> None:
+    for name in fields:
+        if name not in FIELDS and not name.startswith("augment."):
+            raise UserError(
+                f"config has a field {name!r} that nothing uses{nearest(name, FIELDS)}"
+            )
+    for name, kind in FIELDS.items():
+        if name not in fields:
+            raise UserError(f"config has no field {name!r}: see configs/resnet56.py")
+        value = fields[name]
+        # A bool is an int to Python, and an int will do for a float.
+        allowed = (int, float) if kind is float else kind
+        if not isinstance(value, allowed) or (
+            isinstance(value, bool) != (kind is bool)
+        ):
+            raise UserError(f"{name} must be of type {kind.__name__}, not {value!r}")
+        if name in _LEAST and value < _LEAST[name]:
+            raise UserError(f"{name} must be at least {_LEAST[name]}, not {value}")
+    if fields["seed"] >= 2**32:
+        raise UserError(f"seed must be below 2**32, not {fields['seed']}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

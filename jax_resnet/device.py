@@ -1,0 +1,57 @@
+"""The device to compute on, and the cache of what was compiled for it."""
+
+import os
+from pathlib import Path
+
+import jax
+
+from jax_resnet.errors import UserError
+
+
+def select(kind: str) -> jax.Device:
+    """The device of a kind, made the default; call before anything is computed.
+
+    Args:
+        kind: ``"gpu"``, ``"cpu"``, or ``"auto"`` for a GPU if there is one.
+
+    Raises:
+        UserError: for another kind, or if there is no such device.
+    """
+    if kind not in ("auto", "gpu", "cpu"):
+        raise UserError(f"train.device must be 'auto', 'gpu' or 'cpu', not {kind!r}")
+    if kind == "cpu":
+        jax.config.update("jax_platforms", "cpu")
+    try:
+        device = jax.devices("gpu" if kind == "gpu" else None)[0]
+    except RuntimeError as error:
+        asked = "train.device=gpu"
+        if kind != "gpu":
+            asked = f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}"
+        raise UserError(
+            f"{asked} asks for a device that JAX does not find: check nvidia-smi and "
+            'pip install -e ".[cuda12]", or use --config.train.device=cpu'
+        ) from error
+    jax.config.update("jax_default_device", device)
+    return device
+
+
+def describe(device: jax.Device) -> str:
+    """The device as people call it."""
+    if device.platform == "cpu":
+        return f"CPU with {len(os.sched_getaffinity(0))} cores"
+    return device.device_kind
+
+
+def cache_compilations(directory: str, device: jax.Device) -> None:
+    """Keeps compiled programs on disk, so that the next start need not compile.
+
+    Args:
+        directory: "" for ``$JAX_COMPILATION_CACHE_DIR``, or else
+            ``$XDG_CACHE_HOME/jax_resnet/xla``.
+        device: the one that programs are compiled for.
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    default = jax.config.jax_compilation_cache_dir or base / "jax_resnet" / "xla"
+    path = Path(directory or default)
+    jax.config.update("jax_compilation_cache_dir", str(path / device.platform))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

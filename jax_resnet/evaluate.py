@@ -1,0 +1,102 @@
+"""Evaluates a checkpoint: ``python -m jax_resnet.evaluate --workdir runs/resnet56``."""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from jax_resnet import data, device, metrics
+from jax_resnet.command import Parser, run
+from jax_resnet.errors import UserError
+from jax_resnet.predict import Predictor
+from jax_resnet.report import write_atomically
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = Parser(
+        prog="python -m jax_resnet.evaluate",
+        description="Restores a checkpoint and reports its accuracy on a split.",
+    )
+    parser.add_argument("--workdir", required=True, type=Path, help="a run directory")
+    parser.add_argument(
+        "--checkpoint", default="best", help="best (the default), latest or a step"
+    )
+    parser.add_argument(
+        "--split",
+        default="test",
+        help='a TFDS expression such as "train[:10%%]", or "holdout" for the images '
+        "that the run held out",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="the report as JSON; default WORKDIR/evaluation-SPLIT.json",
+    )
+    parser.add_argument("--data-dir", help="prepared data; default as in training")
+    parser.add_argument("--batch-size", type=int, default=500)
+    parser.add_argument("--device", default="auto", help="auto, gpu or cpu")
+    options = parser.parse_args(arguments)
+    if options.batch_size < 1:
+        raise UserError(f"--batch-size must be at least 1, not {options.batch_size}")
+
+    chosen = device.select(options.device)
+    device.cache_compilations("", chosen)
+    started = time.monotonic()
+    predictor = Predictor.restore(
+        options.workdir, options.checkpoint, batch_size=options.batch_size
+    )
+    saved = predictor.metadata
+    settings = saved["config"]["data"]
+    info, split = data.load_split(
+        settings["name"],
+        options.split,
+        data_dir=options.data_dir or settings["dir"] or None,
+        cache_dir=settings["cache_dir"] or None,
+        train_split=settings["train_split"],
+        holdout=settings["holdout"],
+    )
+    if info.class_names != predictor.class_names:
+        raise UserError(
+            f"the data has {info.num_classes} classes that are not the model's "
+            f"{len(predictor.class_names)}: check --data-dir"
+        )
+    ready = time.monotonic()
+    logits = predictor.logits(split.images)
+    evaluation = metrics.evaluate(logits, split.labels, info=info)
+    seconds = time.monotonic() - ready
+
+    epoch = len(saved["history"])
+    report = {
+        "workdir": str(options.workdir),
+        "checkpoint": options.checkpoint,
+        "step": saved["step"],
+        "epoch": epoch,
+        "selected_on": saved["run"]["eval_name"],
+        "dataset": info.name,
+        "split": options.split,
+        "device": device.describe(chosen),
+        **evaluation.as_dict(),
+    }
+    output = (
+        options.output or options.workdir / f"evaluation-{_slug(options.split)}.json"
+    )
+    print(
+        f"{saved['run']['title']}, {options.checkpoint} checkpoint: epoch {epoch}, "
+        f"step {saved['step']}, selected on {saved['run']['eval_name']}\n"
+        f"{info.name} {options.split} on {device.describe(chosen)}: ready in "
+        f"{ready - started:.1f} s, evaluated in {seconds:.1f} s\n"
+    )
+    print(metrics.format_evaluation(evaluation))
+    write_atomically(output, (json.dumps(report, indent=2) + "\n").encode())
+    print(f"\nwritten to {output}")
+    return 0
+
+
+def _slug(split: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in split).strip("_")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,65 @@
+"""Stopping a run on SIGTERM, SIGINT (Ctrl-C) and SIGHUP."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from types import TracebackType
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Interrupt:
+    """Notes the first signal, for the loop to save and stop; leaves on the second.
+
+    Until :meth:`begin` there is nothing to save, and the first signal leaves too. A
+    thread does the noticing, because Python runs no signal handler while the main
+    thread waits for a device or for the compiler. To be entered in the main thread.
+
+    Attributes:
+        signal: the number of the signal that came, or 0.
+    """
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._begun = False
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell calls a process that the signal ended, such as 143."""
+        return 128 + self.signal
+
+    def begin(self) -> None:
+        """From here on the first signal is noted instead of obeyed."""
+        self._begun = True
+
+    def __enter__(self) -> "Interrupt":
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        self._fd_before = signal.set_wakeup_fd(self._writer.fileno())
+        # Python writes to the wakeup descriptor only for signals that it handles.
+        self._before = {s: signal.signal(s, lambda *_: None) for s in SIGNALS}
+        threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def _watch(self) -> None:
+        while number := self._reader.recv(1):
+            if number[0] not in SIGNALS:
+                continue
+            if self.signal or not self._begun:
+                os._exit(128 + number[0])
+            self.signal = number[0]
+            name = signal.Signals(self.signal).name
+            print(f"\n{name}: saving and stopping", file=sys.stderr, flush=True)
+
+    def __exit__(
+        self,
+        _: type[BaseException] | None,
+        __: BaseException | None,
+        ___: TracebackType | None,
+    ) -> None:
+        signal.set_wakeup_fd(self._fd_before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._writer.close()

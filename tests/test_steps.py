@@ -1,0 +1,169 @@
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jax_resnet import model, optimizer, state, steps
+
+N, BATCH, CLASSES = 40, 8, 5
+SHAPE = (8, 8, 3)
+
+
+def noisy(key, images):
+    scaled = images.astype(jnp.float32) / 128 - 1
+    return scaled + 0.1 * jax.random.normal(key, images.shape)
+
+
+def scale(images):
+    return images.astype(jnp.float32) / 128 - 1
+
+
+@pytest.fixture(scope="module")
+def setup():
+    sgd = optimizer.sgd(optimizer.cosine_schedule(0.05, 20))
+    network = model.initialize(jax.random.key(0), depth=8, num_classes=CLASSES)
+    graphdef, train_state = state.create(network, sgd)
+    generator = np.random.default_rng(0)
+    images = jnp.asarray(generator.integers(0, 256, (N, *SHAPE), np.uint8))
+    labels = jnp.asarray(generator.integers(0, CLASSES, N, np.int32))
+    train_step = steps.make_train_step(graphdef, sgd, noisy)
+    return graphdef, train_state, images, labels, train_step
+
+
+@pytest.fixture(scope="module")
+def repeated(setup):
+    indexed = steps.make_indexed_train_step(setup[-1], batch_size=BATCH)
+    return {
+        on_device: steps.Repeated(indexed, loop_on_device=on_device)
+        for on_device in (False, True)
+    }
+
+
+def run(repeated, setup, calls):
+    _, train_state, images, labels, _ = setup
+    order = steps.make_epoch_order(N, batch_size=BATCH)
+    carry = jax.tree.map(jnp.copy, (train_state, steps.Sums.zeros()))
+    for count in calls:
+        epoch = carry[0].step // (N // BATCH)
+        carry = repeated(
+            carry,
+            count,
+            images,
+            labels,
+            order(jax.random.key(1), epoch),
+            jax.random.key(2),
+        )
+    return jax.device_get(carry)
+
+
+def assert_identical(a, b):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_results_do_not_depend_on_the_calls(setup, repeated, on_device):
+    whole = run(repeated[on_device], setup, [5, 5])
+    assert int(whole[0].step) == 10
+    assert_identical(whole, run(repeated[on_device], setup, [1, 3, 1, 2, 2, 1]))
+
+
+def test_loop_on_the_device_does_the_same_steps(setup, repeated):
+    on_host, on_device = (run(repeated[where], setup, [5]) for where in (False, True))
+    for x, y in zip(jax.tree.leaves(on_host), jax.tree.leaves(on_device), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-3)
+
+
+def test_step_learns_and_updates_statistics(setup):
+    _, train_state, images, labels, train_step = setup
+    step = jax.jit(train_step)
+    losses = []
+    for _ in range(12):
+        train_state, sums = step(
+            train_state, images[:BATCH], labels[:BATCH], jax.random.key(0)
+        )
+        losses.append(float(sums.loss) / BATCH)
+    assert losses[-1] < losses[0] / 2
+    before = setup[1].batch_stats
+    assert all((train_state.batch_stats[n] != before[n]).any() for n in before)
+    assert int(sums.count) == BATCH
+
+
+def test_epoch_order_is_a_cut_permutation_of_its_own():
+    order = steps.make_epoch_order(N, batch_size=12)
+    orders = [np.asarray(order(jax.random.key(0), jnp.int32(e))) for e in range(3)]
+    for one in orders:
+        assert len(one) == 36
+        assert len(set(one.tolist())) == 36
+        assert set(one.tolist()) <= set(range(N))
+    for a, b in itertools.combinations(orders, 2):
+        assert (a != b).any()
+    np.testing.assert_array_equal(orders[1], order(jax.random.key(0), jnp.int32(1)))
+
+
+def test_first_bad_step_is_named(setup, repeated):
+    graphdef, train_state, images, labels, _ = setup
+    poisoned = dataclasses.replace(
+        train_state,
+        step=jnp.int32(2),
+        params={**train_state.params, "head.bias": jnp.full(CLASSES, jnp.nan)},
+    )
+    _, sums = run(repeated[False], (graphdef, poisoned, images, labels, None), [3])
+    assert int(sums.bad_step) == 3
+    _, sums = run(repeated[False], setup, [3])
+    assert int(sums.bad_step) == -1
+
+
+def reference_metrics(logits, labels):
+    shifted = logits - logits.max(-1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    ranks = np.argsort(-logits, axis=-1, kind="stable")
+    loss = -log_probabilities[np.arange(len(labels)), labels].sum()
+    hits = ranks == labels[:, None]
+    return loss, hits[:, :1].sum(), hits[:, :5].sum()
+
+
+def test_sum_metrics_against_sorting():
+    generator = np.random.default_rng(3)
+    # Few distinct values, so that ties are common.
+    logits = generator.integers(0, 6, (200, 12)).astype(np.float32)
+    labels = generator.integers(0, 12, 200, np.int32)
+    sums = steps.sum_metrics(jnp.asarray(logits), jnp.asarray(labels))[1]
+    loss, top1, top5 = reference_metrics(logits, labels)
+    np.testing.assert_allclose(sums.loss, loss, rtol=1e-5)
+    assert (int(sums.top1), int(sums.top5), int(sums.count)) == (top1, top5, 200)
+
+
+def test_padding_and_broken_logits_count_for_nothing():
+    logits = jnp.zeros((3, 12)).at[0, 4].set(9.0).at[1].set(jnp.nan)
+    sums = steps.sum_metrics(logits, jnp.array([4, 4, -1]))[1]
+    assert (int(sums.top1), int(sums.top5), int(sums.count)) == (1, 1, 2)
+    assert np.isnan(sums.loss)
+
+
+@pytest.mark.parametrize("batch_size", [7, 40])
+def test_evaluation_is_exact_for_any_batch_size(setup, batch_size):
+    graphdef, train_state, images, labels, _ = setup
+    step = steps.make_indexed_eval_step(graphdef, scale, batch_size=batch_size)
+    missing = -N % batch_size
+    padded = (
+        jnp.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))),
+        jnp.pad(labels, (0, missing), constant_values=-1),
+    )
+    sums, index = steps.Repeated(step, loop_on_device=False)(
+        (steps.Sums.zeros(), jnp.int32(0)),
+        -(-N // batch_size),
+        train_state.params,
+        train_state.batch_stats,
+        *padded,
+    )
+    network = state.merge(graphdef, train_state.params, train_state.batch_stats)
+    loss, top1, top5 = reference_metrics(
+        np.asarray(network(scale(images))), np.asarray(labels)
+    )
+    assert (int(sums.top1), int(sums.top5)) == (top1, top5)
+    assert (int(sums.count), int(index)) == (N, -(-N // batch_size))
+    np.testing.assert_allclose(sums.loss, loss, rtol=1e-5)
