@@ -1,0 +1,257 @@
+"""Data sets as uint8 arrays: any prepared TFDS set of small images, and our own.
+
+Importing this is quick; what needs ``tensorflow_datasets`` is imported on use.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+from jax_resnet import sources, splits
+from jax_resnet.errors import UserError
+from jax_resnet.sources import Normalization, Source
+
+HOLDOUT = "holdout"  # the split that is held out of training
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """What is known of a data set beside its images.
+
+    Attributes:
+      name: TFDS name, or ``synthetic``.
+      version: such as ``3.0.2``.
+      image_shape: height, width, channels.
+      class_names: in the order of the labels.
+      superclass_names: empty if the set has none.
+      superclass_of: a superclass index per class; empty if there are none.
+      mean: of each channel of x/255 over the training images.
+      std: standard deviation, likewise.
+    """
+
+    name: str
+    version: str
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    superclass_names: tuple[str, ...]
+    superclass_of: tuple[int, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """Undoes ``dataclasses.asdict``, also after a passage through JSON."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in fields.items()
+        }
+        return cls(**values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Images, uint8 [n, h, w, c], and their labels, int32 [n]."""
+
+    images: UInt8[np.ndarray, "n h w c"]
+    labels: Int32[np.ndarray, " n"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A data set, loaded for training.
+
+    Attributes:
+      info: what is known of it.
+      train: the training images.
+      evaluation: the images that validate after each epoch.
+      eval_name: which these are, as :func:`load_split` takes it.
+    """
+
+    info: DatasetInfo
+    train: Split
+    evaluation: Split
+    eval_name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What is known without decoding an image.
+
+    Attributes:
+      info: what :func:`load` will return; None if the normalisation constants have
+        yet to be computed from the images.
+      image_shape: height, width, channels.
+      num_classes: how many classes there are.
+      n_train: number of training images.
+      n_eval: number of images that validate.
+    """
+
+    info: DatasetInfo | None
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    n_train: int
+    n_eval: int
+
+
+def describe(
+    name: str,
+    *,
+    data_dir: str | None,
+    train_split: str = "train",
+    eval_split: str = "test",
+    holdout: int = 0,
+    cache_dir: str | None = None,
+) -> Description:
+    """Says what :func:`load` will return, soon enough to compile meanwhile.
+
+    Prepares the data set if it is missing. Arguments and errors are those of
+    :func:`load`.
+    """
+    source = sources.open_source(name, data_dir)
+    n_train, n_eval = _sizes(source, train_split, eval_split, holdout)
+    normalization = sources.known_normalization(source, cache_dir)
+    return Description(
+        info=None if normalization is None else _info(source, normalization),
+        image_shape=source.image_shape,
+        num_classes=len(source.class_names),
+        n_train=n_train,
+        n_eval=n_eval,
+    )
+
+
+def load(
+    name: str,
+    *,
+    data_dir: str | None,
+    train_split: str = "train",
+    eval_split: str = "test",
+    holdout: int = 0,
+    cache_dir: str | None = None,
+) -> Dataset:
+    """Loads a data set for training.
+
+    Args:
+      name: a TFDS name, or ``synthetic``.
+      data_dir: holds prepared data; None means ``$TFDS_DATA_DIR``, or else TFDS's
+        own default. CIFAR-10 and CIFAR-100 are prepared there if they are missing,
+        from an archive in ``downloads/manual`` or over the network.
+      train_split: a TFDS expression.
+      eval_split: a TFDS expression.
+      holdout: if not 0, this many images of ``train_split``, stratified by class and
+        chosen whatever their order, are ``evaluation`` instead, and not ``train``.
+      cache_dir: for decoded images; None means :func:`cache.default_folder`.
+
+    Raises:
+      UserError: the name, a split or ``holdout`` is wrong, or the data is missing
+        or damaged.
+    """
+    source = sources.open_source(name, data_dir)
+    _sizes(source, train_split, eval_split, holdout)
+    train = _read(source, train_split, cache_dir)
+    if holdout:
+        train, evaluation = _hold_out(train, holdout)
+        eval_name = HOLDOUT
+    else:
+        if splits.overlap(train_split, eval_split, source.shards):
+            _log.warning("%s and %s have images in common", train_split, eval_split)
+        evaluation = _read(source, eval_split, cache_dir)
+        eval_name = eval_split
+    info = _info(source, sources.normalization(source, cache_dir))
+    return Dataset(info, train, evaluation, eval_name)
+
+
+def load_split(
+    name: str,
+    split: str,
+    *,
+    data_dir: str | None,
+    cache_dir: str | None = None,
+    train_split: str = "train",
+    holdout: int = 0,
+) -> tuple[DatasetInfo, Split]:
+    """Loads one split, for evaluation.
+
+    Args:
+      name: as in :func:`load`.
+      split: a TFDS expression; or ``holdout``, the images that :func:`load` holds
+        out with the same ``train_split`` and ``holdout``.
+      data_dir: as in :func:`load`.
+      cache_dir: as in :func:`load`.
+      train_split: only matters for ``holdout``.
+      holdout: only matters for ``holdout``.
+
+    Raises:
+      UserError: as :func:`load`.
+    """
+    source = sources.open_source(name, data_dir)
+    if split == HOLDOUT:
+        if not holdout:
+            raise UserError("no images were held out: name another split than holdout")
+        _sizes(source, train_split, train_split, holdout)
+        _, images = _hold_out(_read(source, train_split, cache_dir), holdout)
+    else:
+        images = _read(source, split, cache_dir)
+    return _info(source, sources.normalization(source, cache_dir)), images
+
+
+def _info(source: Source, normalization: Normalization) -> DatasetInfo:
+    superclass_of = source.superclass_of()
+    return DatasetInfo(
+        name=source.name,
+        version=source.version,
+        image_shape=source.image_shape,
+        class_names=source.class_names,
+        superclass_names=source.superclass_names if superclass_of else (),
+        superclass_of=superclass_of,
+        mean=normalization[0],
+        std=normalization[1],
+    )
+
+
+def _sizes(
+    source: Source, train_split: str, eval_split: str, holdout: int
+) -> tuple[int, int]:
+    """Returns how many images train and how many validate; UserError if none."""
+    n_train = splits.size(splits.resolve(train_split, source.shards))
+    if not 0 <= holdout < n_train:
+        raise UserError(
+            f"data.holdout is {holdout}: it must be from 0 to {n_train - 1}, because "
+            f"{train_split!r} has {n_train} images"
+        )
+    if holdout:
+        return n_train - holdout, holdout
+    return n_train, splits.size(splits.resolve(eval_split, source.shards))
+
+
+def _hold_out(split: Split, count: int) -> tuple[Split, Split]:
+    """Returns the images that stay, and those held out."""
+    out = splits.holdout_mask(split.images, split.labels, count)
+    return (
+        Split(split.images[~out], split.labels[~out]),
+        Split(split.images[out], split.labels[out]),
+    )
+
+
+def _read(source: Source, expression: str, cache_dir: str | None) -> Split:
+    """Returns the images that a TFDS expression selects."""
+    pieces = splits.resolve(expression, source.shards)
+    stored = {
+        name: sources.decode(source, name, cache_dir)
+        for name in dict.fromkeys(piece.stored for piece in pieces)
+    }
+    parts = [
+        [array[start:stop] for array in stored[name]] for name, start, stop in pieces
+    ]
+    if len(parts) == 1:
+        return Split(*parts[0])
+    return Split(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
