@@ -94,6 +94,9 @@ class Writer:
         }
         contents["digests"]["metadata"] = _digest_json(contents)
         with _failures_named(step):
+            # Without it orbax would wait five minutes for a folder to appear.
+            if not Path(self._checkpointer.directory).is_dir():
+                raise FileNotFoundError("its folder has gone")
             self._pending = self._checkpointer.save_checkpointables_async(
                 step,
                 {"model": model, "training": training},

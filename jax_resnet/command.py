@@ -28,8 +28,9 @@ def run(main: Callable[[], int]) -> NoReturn:
     A :class:`UserError` becomes one line on standard error and exit code 2.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    # Orbax logs every save, and warns of its own defaults; what fails, raises.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    # Orbax logs every save, and tracebacks of what it raises all the same.
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.getLogger("jax_resnet").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     try:

@@ -97,7 +97,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     return config.lock()
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(config: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[str, Any]:
     """The fields by dotted name, groups opened."""
     fields: dict[str, Any] = {}
     for name, value in config.items():
@@ -171,9 +171,9 @@ def _validate(fields: Mapping[str, Any]) -> None:
     for name, kind in FIELDS.items():
         if name not in fields:
             raise UserError(f"config has no field {name!r}: see configs/resnet56.py")
-        value = fields[name]
+        value: Any = fields[name]
         # A bool is an int to Python, and an int will do for a float.
-        allowed = (int, float) if kind is float else kind
+        allowed: Any = (int, float) if kind is float else kind
         if not isinstance(value, allowed) or (
             isinstance(value, bool) != (kind is bool)
         ):

@@ -1,0 +1,441 @@
+"""Augmentations against Pillow, against their distributions, and composed."""
+
+import itertools
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
+from scipy import stats
+
+from jax_resnet import augment, geometry
+from jax_resnet.errors import UserError
+
+RECIPE = (
+    "random_crop",
+    "random_flip",
+    "random_rotation",
+    "color_jitter",
+    "normalize",
+    "random_erasing",
+    "cutout",
+)
+SETTINGS = {
+    "random_crop": {"padding": 4},
+    "random_flip": {"probability": 0.5},
+    "random_rotation": {"degrees": 15.0},
+    "color_jitter": {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2},
+    "random_erasing": {
+        "probability": 0.5,
+        "area": (0.02, 0.33),
+        "aspect": (0.3, 3.3),
+        "tries": 10,
+    },
+    "cutout": {"size": 16},
+}
+CONSTANTS = {"mean": (0.5071, 0.4867, 0.4408), "std": (0.2675, 0.2565, 0.2761)}
+DRAWS = 10_000
+# Seeds are fixed, so these tests always give the same answer; a wrong distribution
+# has a p-value of practically 0 at 10,000 draws.
+LEAST_P = 1e-3
+
+
+def pictures(count, height=32, width=32, channels=3, seed=0):
+    """Noise, with patches of extreme levels so that clipping happens."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (count, height, width, channels), np.uint8)
+    images[:, : height // 4] //= 8
+    images[:, -height // 4 :] |= 0xE0
+    return jnp.asarray(images)
+
+
+def keys(count, seed=0):
+    return jax.random.split(jax.random.key(seed), count)
+
+
+def over_keys(function, count=DRAWS, seed=0):
+    return jax.tree.map(np.asarray, jax.jit(jax.vmap(function))(keys(count, seed=seed)))
+
+
+def rotated(images, angles):
+    shape = images.shape[1:3]
+
+    def rotate(image, angle):
+        return geometry.sample(image, geometry.rotate(geometry.identity(*shape), angle))
+
+    return np.asarray(jax.jit(jax.vmap(rotate))(images, angles))
+
+
+def assert_uniform(values, low, high):
+    assert values.min() >= low
+    assert values.max() <= high
+    assert stats.kstest(values, stats.uniform(low, high - low).cdf).pvalue > LEAST_P
+
+
+def assert_equally_likely(values, expected):
+    found, counts = np.unique(values, return_counts=True)
+    np.testing.assert_array_equal(found, expected)
+    assert stats.chisquare(counts).pvalue > LEAST_P
+
+
+# Against Pillow
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (28, 28), (33, 33), (20, 37)])
+@pytest.mark.parametrize("degrees", [15, 180])
+def test_rotation_is_pillows(shape, degrees):
+    count = 1000
+    angles = np.random.default_rng(0).uniform(-degrees, degrees, count)
+    special = [0, 1e-8, -1e-20, 0.5, 7.5, -15, 15, 30, -30, 45, 60, -60, 120]
+    special += [90, -90, 180, -180] if shape[0] == shape[1] else [180, -180]
+    angles = np.float32([*special, *angles])
+    images = pictures(len(angles), *shape)
+    found = rotated(images, angles)
+    for image, angle, ours in zip(np.asarray(images), angles, found, strict=True):
+        expected = Image.fromarray(image).rotate(
+            float(angle), Image.Resampling.NEAREST, fillcolor=(0, 0, 0)
+        )
+        np.testing.assert_array_equal(ours, expected, err_msg=str(angle))
+
+
+def test_rotations_fixed_point_integers_are_those_of_float64():
+    angles = np.random.default_rng(0).uniform(-15, 15, 300_000).astype(np.float32)
+    step = np.round(angles * 64)
+    remainder = (angles - step / np.float32(64)) * np.float32(math.radians(1))
+    whole, fraction = jax.vmap(geometry._fixed_point_sine)(
+        jnp.int32(step), jnp.float32(remainder)
+    )
+    exact = 65536 * np.sin(np.radians(angles.astype(np.float64)))
+    np.testing.assert_array_equal(whole, np.floor(exact + 0.5))
+    found = np.asarray(whole) + np.asarray(fraction, np.float64)
+    np.testing.assert_allclose(found, exact, rtol=0, atol=2e-6)
+
+
+ENHANCE = {
+    "brightness": ImageEnhance.Brightness,
+    "contrast": ImageEnhance.Contrast,
+    "saturation": ImageEnhance.Color,
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", ENHANCE)
+def test_colour_is_within_a_level_of_pillows(name, channels):
+    function = jax.jit(getattr(augment, name))
+    factors = jnp.float32([0.8, 0.9, 0.99, 1, 1.01, 1.1, 1.2, 0.5, 1.5])
+    for image, factor in zip(pictures(9, channels=channels), factors, strict=True):
+        ours = np.round(function(image, factor)).astype(int)
+        grey = channels == 1
+        pillow = Image.fromarray(np.asarray(image[..., 0] if grey else image))
+        expected = np.asarray(ENHANCE[name](pillow).enhance(float(factor)))
+        assert np.abs(ours - expected.reshape(image.shape)).max() <= 1
+
+
+def test_normalize():
+    images = pictures(4)
+    expected = (np.asarray(images) / 255 - CONSTANTS["mean"]) / CONSTANTS["std"]
+    found = augment.normalize(images, **CONSTANTS)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    one = augment.normalize(images[0], **CONSTANTS)
+    np.testing.assert_array_equal(one, found[0])
+
+
+# Distributions
+
+
+def test_crop_offsets_are_uniform():
+    # A picture that says where each of its pixels was, padded by hand.
+    image = np.arange(1, 65, dtype=np.int32).reshape(8, 8, 1)
+    picture = jnp.asarray(image)
+    padded = np.pad(image, ((4, 4), (4, 4), (0, 0)))
+    crops = {
+        padded[top : top + 8, left : left + 8].tobytes(): 9 * top + left
+        for top, left in itertools.product(range(9), range(9))
+        if top < 8 or left < 8  # all offsets show something of the picture
+    }
+    crops[padded[8:, 8:].tobytes()] = 80
+    found = over_keys(lambda key: augment.random_crop(key, picture, padding=4))
+    assert_equally_likely([crops[crop.tobytes()] for crop in found], range(81))
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.3, 0.5, 1.0])
+def test_flip(probability):
+    image = np.arange(6).reshape(2, 3, 1)
+    picture = jnp.asarray(image)
+    found = over_keys(
+        lambda key: augment.random_flip(key, picture, probability=probability)
+    )
+    flipped = (found == image[None, :, ::-1]).all((1, 2, 3))
+    assert (found[~flipped] == image[None]).all()
+    assert stats.binomtest(flipped.sum(), DRAWS, probability).pvalue > LEAST_P
+
+
+def test_rotation_angle_is_uniform():
+    # Where two far points of an imagined image come to lie, the angle can be read.
+    column = jnp.int32([[0, 20_000]])
+    valid = jnp.ones((1, 2), bool)
+    points = geometry.Coordinates(jnp.zeros_like(column), column, valid)
+    turned = over_keys(lambda key: geometry.random_rotation(key, points, degrees=15.0))
+    down = turned.row[:, 0, 1] - turned.row[:, 0, 0]
+    right = turned.column[:, 0, 1] - turned.column[:, 0, 0]
+    angles = np.degrees(np.arctan2(down, right))
+    assert_uniform(angles, -15.01, 15.01)
+    assert angles.min() < -14.9 and angles.max() > 14.9
+
+
+def test_jitter_draws():
+    amounts = jnp.float32([0.2, 0.1, 0.3])
+    factors, order = over_keys(lambda key: augment.draw_jitter(key, amounts))
+    for column, amount in zip(factors.T, [0.2, 0.1, 0.3], strict=True):
+        assert_uniform(column, 1 - amount - 1e-6, 1 + amount + 1e-6)
+    assert np.abs(np.corrcoef(factors.T) - np.eye(3)).max() < 0.04
+    codes = order @ [100, 10, 1]
+    assert_equally_likely(codes, [12, 21, 102, 120, 201, 210])
+    # The order is independent of the factors.
+    for code in np.unique(codes):
+        assert_uniform(factors[codes == code, 0], 0.8 - 1e-6, 1.2 + 1e-6)
+
+
+def test_jitter_is_its_three_functions_in_the_drawn_order():
+    # Amounts of 1 clip a lot, and clipping makes the order matter.
+    amounts = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0}
+    jitter = jax.jit(lambda key, image: augment.color_jitter(key, image, **amounts))
+    functions = [augment.brightness, augment.contrast, augment.saturation]
+    seen, differ = set(), 0
+    for key, image in zip(keys(40), pictures(40), strict=True):
+        factors, order = augment.draw_jitter(key, jnp.ones(3))
+        seen.add(tuple(order.tolist()))
+        found = jitter(key, image)
+        for right_order in (True, False):
+            expected = image
+            for which in order if right_order else order[::-1]:
+                expected = functions[which](expected, factors[which])
+            if right_order:
+                np.testing.assert_allclose(found, expected, atol=1e-3)
+            else:
+                differ += bool(jnp.abs(found - expected).max() > 1)
+        assert found.min() >= 0 and found.max() <= 255
+    assert len(seen) == 6
+    assert differ > 20
+
+
+def test_erasing_area_and_aspect():
+    # On a large image rounding is small; below these bounds the first try fits.
+    side, area, aspect = 2000, (0.02, 0.3), (0.3, 3.3)
+    _, _, height, width = over_keys(
+        lambda key: augment.draw_rectangle(key, (side, side), 1.0, area, aspect, 10)
+    ).T
+    assert_uniform(height * width / side**2, 0.0198, 0.3002)
+    log_aspect = np.log(height / width)
+    assert_uniform(log_aspect, math.log(0.298), math.log(3.31))
+    correlation = stats.spearmanr(height * width, log_aspect)
+    assert correlation.pvalue > LEAST_P
+
+
+def rectangles_one_by_one(rng, height, width):
+    """The draw as a loop, in float64: top, left, height, width or None."""
+    for _ in range(10):
+        area = rng.uniform(0.02, 0.33) * height * width
+        aspect = math.exp(rng.uniform(math.log(0.3), math.log(3.3)))
+        h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if h < height and w < width:
+            top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
+            return int(top), int(left), h, w
+    return None
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (12, 40)])
+def test_erasing_rectangles_are_those_of_a_loop(shape):
+    # In the flat shape few rectangles fit, so that the tries matter.
+    rng = np.random.default_rng(0)
+    expected = np.array([rectangles_one_by_one(rng, *shape) for _ in range(DRAWS)])
+    found = over_keys(
+        lambda key: augment.draw_rectangle(
+            key, shape, 1.0, (0.02, 0.33), (0.3, 3.3), 10
+        )
+    )
+    for ours, theirs in zip(found.T, expected.T, strict=True):
+        values = np.unique([*ours, *theirs])
+        counts = [[(side == v).sum() for v in values] for side in (ours, theirs)]
+        rare = np.sum(counts, axis=0) < 20
+        table = np.array(counts)[:, ~rare]
+        assert stats.chi2_contingency(table).pvalue > LEAST_P
+    assert (found[:, :2] >= 0).all()
+    assert (found[:, :2] + found[:, 2:] <= shape).all()
+
+
+def test_erasing_sets_one_rectangle_to_zero_half_of_the_time():
+    settings = SETTINGS["random_erasing"]
+    image = jnp.ones((32, 32, 3))
+    found = over_keys(lambda key: augment.random_erasing(key, image, **settings))
+    rectangles = over_keys(
+        lambda key: augment.draw_rectangle(key, (32, 32), *settings.values())
+    )
+    erased = rectangles[:, 2] > 0
+    assert stats.binomtest(erased.sum(), DRAWS, 0.5).pvalue > LEAST_P
+    for ours, (top, left, height, width) in zip(found, rectangles, strict=True):
+        expected = np.ones((32, 32, 3))
+        expected[top : top + height, left : left + width] = 0
+        np.testing.assert_array_equal(ours, expected)
+
+
+def test_erasing_gives_up_when_nothing_fits():
+    image = jnp.ones((8, 8, 3))
+    settings = {"probability": 1.0, "area": (1.0, 1.0), "aspect": (0.3, 3.3)}
+    found = over_keys(lambda key: augment.random_erasing(key, image, **settings), 100)
+    np.testing.assert_array_equal(found, 1)
+
+
+def test_cutout():
+    height, width, half = 20, 32, 8
+    image = jnp.ones((height, width, 3))
+    expected = {}
+    for y, x in itertools.product(range(height), range(width)):
+        hole = np.ones((height, width), bool)
+        hole[max(y - half, 0) : y + half, max(x - half, 0) : x + half] = False
+        expected[hole.tobytes()] = (y, x)
+    found = over_keys(lambda key: augment.cutout(key, image, size=2 * half))
+    assert (found == found[..., :1]).all()
+    centres = np.array([expected[h.tobytes()] for h in found[..., 0].astype(bool)])
+    codes = centres @ [width, 1]
+    assert len(expected) == height * width  # every centre leaves another hole
+    assert_equally_likely(codes, range(height * width))
+
+
+# Composition
+
+
+def one_after_the_other(key, image, recipe, constants=CONSTANTS, wrap=lambda f: f):
+    for name, step_key in zip(recipe, jax.random.split(key, len(recipe)), strict=True):
+        if name == "normalize":
+            image = augment.normalize(image, **constants)
+        else:
+            function = partial(getattr(augment, name), **SETTINGS[name])
+            image = wrap(function)(step_key, image)
+    return image
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        *itertools.permutations(["random_crop", "random_flip", "random_rotation"]),
+        ("random_rotation", "random_rotation", "random_crop", "random_crop"),
+    ],
+)
+def test_one_gather_is_the_transforms_one_after_the_other(names):
+    recipe = (*names, "normalize")
+    images = pictures(64, 28, 33)
+    key = jax.random.key(0)
+    found = jax.jit(augment.build(recipe, SETTINGS, **CONSTANTS))(key, images)
+    expected = jax.jit(jax.vmap(partial(one_after_the_other, recipe=recipe)))(
+        jax.random.split(key, len(images)), images
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    text = str(
+        jax.make_jaxpr(augment.build(recipe, SETTINGS, **CONSTANTS))(key, images)
+    )
+    assert text.count("u8[64,28,33,3] = gather") == 1
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_reference_vmap_and_jit_agree(channels):
+    constants = {name: values[:channels] for name, values in CONSTANTS.items()}
+    images = pictures(8, channels=channels)
+    key = jax.random.key(3)
+    compiled = jax.jit(augment.build(RECIPE, SETTINGS, **constants))
+    found = compiled(key, images)
+    assert found.shape == images.shape and found.dtype == jnp.float32
+    np.testing.assert_array_equal(found, compiled(key, images))
+
+    chain = partial(one_after_the_other, recipe=RECIPE, constants=constants)
+    image_keys = jax.random.split(key, 8)
+    mapped = jax.jit(jax.vmap(chain))(image_keys, images)
+    np.testing.assert_allclose(found, mapped, atol=1e-4)
+    # The reference: an image at a time, a function at a time.
+    each = jax.jit(lambda function, *arguments: function(*arguments), static_argnums=0)
+    cached = functools.cache(lambda name: name)
+    for one, image_key, image in zip(found, image_keys, images, strict=True):
+        expected = chain(image_key, image, wrap=lambda f: partial(each, f))
+        np.testing.assert_allclose(one, expected, atol=1e-4)
+
+
+def test_an_image_depends_on_its_own_key_alone():
+    apply = jax.jit(augment.build(RECIPE, SETTINGS, **CONSTANTS))
+    images = pictures(16)
+    found = apply(jax.random.key(0), images)
+    others = np.where(np.arange(16).reshape(-1, 1, 1, 1) == 5, images, 255 - images)
+    np.testing.assert_array_equal(apply(jax.random.key(0), others)[5], found[5])
+    assert not np.array_equal(apply(jax.random.key(1), images)[5], found[5])
+    # The same picture sixteen times is augmented in sixteen ways.
+    same = apply(jax.random.key(0), np.broadcast_to(images[:1], images.shape))
+    assert len(np.unique(np.asarray(same).reshape(16, -1), axis=0)) == 16
+
+
+def test_normalize_alone_is_evaluations():
+    images = pictures(4)
+    found = augment.build(["normalize"], {}, **CONSTANTS)(jax.random.key(0), images)
+    np.testing.assert_array_equal(found, augment.normalize(images, **CONSTANTS))
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (["random_crp", "normalize"], "did you mean 'random_crop'"),
+        (["mixup", "normalize"], "known: random_crop"),
+        (["random_crop"], "exactly once, not 0"),
+        (["normalize", "normalize"], "exactly once, not 2"),
+        (["normalize", "random_flip"], "'random_flip' must come before"),
+        (["normalize", "color_jitter"], "'color_jitter' must come before"),
+        (["cutout", "normalize"], "'cutout' must come after"),
+    ],
+)
+def test_bad_recipes(recipe, message):
+    with pytest.raises(UserError, match=message) as error:
+        augment.build(recipe, SETTINGS, **CONSTANTS)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("random_crop", {"pading": 4}, "random_crop.pading; did you mean 'padding'"),
+        ("random_crop", {}, "random_crop.padding is missing"),
+        ("random_crop", {"padding": -1}, "padding must be a whole number from 0"),
+        ("random_crop", {"padding": 1.5}, "padding must be a whole number"),
+        ("random_crop", {"padding": True}, "padding must be a whole number"),
+        ("random_flip", {"probability": 1.1}, "must be a number from 0 to 1, not 1.1"),
+        ("random_flip", {"probability": math.nan}, "must be a number from 0 to 1"),
+        ("random_flip", {"probability": "often"}, "must be a number from 0 to 1"),
+        ("random_rotation", {"degrees": 181}, "degrees must be a number from 0 to 180"),
+        ("random_erasing", {"area": (0.3, 0.1)}, "area must be two numbers, in order"),
+        ("random_erasing", {"area": 0.3}, "area must be two numbers"),
+        ("random_erasing", {"area": (0.1, "x")}, "area must be two numbers"),
+        ("random_erasing", {"aspect": (0, 3)}, "aspect must be two numbers"),
+        ("random_erasing", {"tries": 0}, "tries must be a whole number from 1"),
+        ("cutout", {"size": 0}, "size must be a whole number from 1"),
+        ("cutuot", {"size": 1}, "unknown augmentation 'cutuot'; did you mean 'cutout'"),
+    ],
+)
+def test_bad_settings(name, settings, message):
+    changed = SETTINGS.get(name, {}) | settings if settings else {}
+    if "pading" in settings:
+        changed = settings
+    with pytest.raises(UserError, match=message) as error:
+        augment.build(RECIPE, SETTINGS | {name: changed}, **CONSTANTS)
+    assert "\n" not in str(error.value)
+
+
+def test_whole_numbers_and_lists_are_as_good():
+    settings = SETTINGS | {
+        "random_rotation": {"degrees": 15},
+        "random_erasing": {"probability": 0.5, "area": [0.02, 0.33], "aspect": [1, 2]},
+    }
+    apply = augment.build(list(RECIPE), settings, **CONSTANTS)
+    assert jax.eval_shape(apply, jax.random.key(0), pictures(2)).shape == (2, 32, 32, 3)

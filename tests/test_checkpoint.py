@@ -1,0 +1,189 @@
+import json
+import random
+import shutil
+
+import numpy as np
+import pytest
+
+from jax_resnet import checkpoint
+from jax_resnet.errors import UserError
+
+
+def trees(step):
+    generator = np.random.default_rng(step)
+    model = {
+        "state.params.head.kernel": generator.standard_normal((8, 5), np.float32),
+        "state.batch_stats.stem.mean": generator.standard_normal(8, np.float32),
+    }
+    training = {
+        "state.step": np.asarray(step, np.int32),
+        "state.opt_state.0.trace": generator.standard_normal((8, 5), np.float32),
+    }
+    return model, training
+
+
+def save(writer, step, val_top1=None):
+    model, training = trees(step)
+    metrics = None if val_top1 is None else {"val_top1": val_top1, "epoch": step}
+    history = [{"val_top1": val_top1, "note": "é", "nothing": None}]
+    writer.save(
+        step,
+        model=model,
+        training=training,
+        metadata={"history": history},
+        metrics=metrics,
+    )
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Epochs 1 to 5, of which 2 and 3 are equally good, then an unfinished one."""
+    workdir = tmp_path_factory.mktemp("run")
+    writer = checkpoint.Writer(workdir)
+    for step, val_top1 in enumerate([0.1, 0.5, 0.5, 0.3, 0.2], start=1):
+        save(writer, step, val_top1)
+    save(writer, 6)
+    writer.close()
+    return workdir
+
+
+@pytest.fixture
+def workdir(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / "copy")
+
+
+def assert_sound(workdir, which, step):
+    path, metadata = checkpoint.select(workdir, which)
+    assert metadata["step"] == step
+    assert metadata["history"][0]["note"] == "é"
+    for name, expected in zip(("model", "training"), trees(step), strict=True):
+        tree = checkpoint.load(path, metadata, name)
+        assert set(tree) == set(expected)
+        for key, array in expected.items():
+            assert tree[key].dtype == array.dtype
+            np.testing.assert_array_equal(tree[key], array)
+
+
+def test_best_and_latest_are_kept_and_restored(saved):
+    kept = {p.name for p in checkpoint.directory(saved).iterdir()}
+    assert kept == {"2", "5", "6"}
+    assert_sound(saved, "best", 2)
+    assert_sound(saved, "latest", 6)
+    assert_sound(saved, "5", 5)
+
+
+@pytest.mark.parametrize("which", ["3", "-1", "worst", "٣", "2.0"])
+def test_steps_that_are_not_there(saved, which):
+    with pytest.raises(UserError, match=r"best, latest or a step.*2, 5, 6"):
+        checkpoint.select(saved, which)
+
+
+def test_no_checkpoint_at_all(tmp_path):
+    assert not checkpoint.exists(tmp_path)
+    with pytest.raises(UserError, match="no checkpoint in"):
+        checkpoint.select(tmp_path, "best")
+
+
+def test_an_unfinished_epoch_is_never_the_best(tmp_path):
+    writer = checkpoint.Writer(tmp_path)
+    save(writer, 1)
+    writer.close()
+    with pytest.raises(UserError, match="no epoch .* is complete"):
+        checkpoint.select(tmp_path, "best")
+
+
+def test_saving_a_step_again_replaces_it(workdir):
+    writer = checkpoint.Writer(workdir)
+    save(writer, 6, 0.9)
+    writer.close()
+    assert_sound(workdir, "best", 6)
+
+
+def test_unfinished_saves_are_ignored(workdir):
+    shutil.copytree(
+        checkpoint.directory(workdir) / "6",
+        checkpoint.directory(workdir) / "7.orbax-checkpoint-tmp",
+    )
+    assert_sound(workdir, "latest", 6)
+    assert list(checkpoint.set_aside_damaged(workdir)) == []
+
+
+@pytest.mark.parametrize("name", ["model", "training"])
+def test_flipped_bits_never_load(workdir, name):
+    root = checkpoint.directory(workdir) / "6" / name
+    files = sorted(p for p in root.rglob("*") if p.is_file() and p.stat().st_size)
+    generator = random.Random(0)
+    caught = 0
+    for file in generator.choices(files, [p.stat().st_size for p in files], k=20):
+        before = file.read_bytes()
+        bit = generator.randrange(8 * len(before))
+        flipped = bytearray(before)
+        flipped[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(flipped)
+        try:
+            assert_sound(workdir, "6", 6)  # what loads must be what was saved
+        except checkpoint.DamagedCheckpointError:
+            caught += 1
+        file.write_bytes(before)
+    assert caught  # a flip in bytes that orbax never reads goes unnoticed, harmlessly
+
+
+def test_changed_metadata_never_loads(workdir):
+    path = checkpoint.directory(workdir) / "6" / "_CHECKPOINT_METADATA"
+    text = path.read_text()
+    for old, new in [('"step": 6', '"step": 7'), ('"nothing": null', '"nothing": 1')]:
+        assert old in text
+        path.write_text(text.replace(old, new))
+        with pytest.raises(checkpoint.DamagedCheckpointError, match="damaged"):
+            checkpoint.select(workdir, "6")
+
+
+def test_every_file_emptied_or_deleted_is_survived(workdir):
+    root = checkpoint.directory(workdir)
+    pristine = workdir.with_name("pristine")
+    shutil.copytree(root, pristine)
+    files = sorted(p for p in (root / "6").rglob("*") if p.is_file())
+    set_aside = 0
+    for file in files:
+        for damage in (lambda f: f.write_bytes(b""), lambda f: f.unlink()):
+            damage(file)
+            set_aside += len(list(checkpoint.set_aside_damaged(workdir)))
+            _, metadata = checkpoint.select(workdir, "latest")
+            assert_sound(workdir, "latest", metadata["step"])
+            checkpoint.Writer(workdir).close()  # orbax itself can go on from here
+            shutil.rmtree(root)
+            shutil.copytree(pristine, root)
+    assert set_aside > 10
+
+
+def test_damaged_steps_are_set_aside_by_name(workdir):
+    root = checkpoint.directory(workdir)
+    (root / "6" / "model" / "manifest.ocdbt").write_bytes(b"")
+    (root / "2" / "metrics" / "metrics").write_text(json.dumps({"val_top1": 0.9}))
+    notes = list(checkpoint.set_aside_damaged(workdir))
+    assert ["damaged-2" in notes[0], "damaged-6" in notes[1]] == [True, True]
+    assert_sound(workdir, "latest", 5)
+
+
+def test_nothing_sound_is_an_error(workdir):
+    root = checkpoint.directory(workdir)
+    for step in (2, 5, 6):
+        (root / str(step) / "_CHECKPOINT_METADATA").write_text("{}")
+    with pytest.raises(UserError, match="every checkpoint"):
+        list(checkpoint.set_aside_damaged(workdir))
+
+
+def test_a_newer_format_is_named(workdir, monkeypatch):
+    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 2)
+    with pytest.raises(UserError, match="has format 1"):
+        checkpoint.select(workdir, "latest")
+
+
+def test_a_failed_save_is_named_and_the_one_before_intact(workdir):
+    writer = checkpoint.Writer(workdir)
+    root = checkpoint.directory(workdir)
+    moved = root.rename(root.with_name("moved"))
+    with pytest.raises(UserError, match="cannot save the checkpoint of step 7"):
+        save(writer, 7)
+    moved.rename(root)
+    assert_sound(workdir, "latest", 6)
