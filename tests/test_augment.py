@@ -1,5 +1,6 @@
 """Augmentations against Pillow, against their distributions, and composed."""
 
+import functools
 import itertools
 import math
 from functools import partial
@@ -127,7 +128,7 @@ def test_colour_is_within_a_level_of_pillows(name, channels):
     function = jax.jit(getattr(augment, name))
     factors = jnp.float32([0.8, 0.9, 0.99, 1, 1.01, 1.1, 1.2, 0.5, 1.5])
     for image, factor in zip(pictures(9, channels=channels), factors, strict=True):
-        ours = np.round(function(image, factor)).astype(int)
+        ours = np.asarray(function(image, factor)).round().astype(int)
         grey = channels == 1
         pillow = Image.fromarray(np.asarray(image[..., 0] if grey else image))
         expected = np.asarray(ENHANCE[name](pillow).enhance(float(factor)))
@@ -309,20 +310,32 @@ def test_cutout():
 # Composition
 
 
-def one_after_the_other(key, image, recipe, constants=CONSTANTS, wrap=lambda f: f):
+@functools.cache
+def whole_recipe(channels):
+    constants = {name: values[:channels] for name, values in CONSTANTS.items()}
+    return jax.jit(augment.build(RECIPE, SETTINGS, **constants))
+
+
+COMPILED = {
+    name: jax.jit(partial(getattr(augment, name), **settings))
+    for name, settings in SETTINGS.items()
+}
+
+
+def one_after_the_other(key, image, recipe=RECIPE, constants=CONSTANTS):
     for name, step_key in zip(recipe, jax.random.split(key, len(recipe)), strict=True):
         if name == "normalize":
             image = augment.normalize(image, **constants)
         else:
-            function = partial(getattr(augment, name), **SETTINGS[name])
-            image = wrap(function)(step_key, image)
+            image = COMPILED[name](step_key, image)
     return image
 
 
 @pytest.mark.parametrize(
     "names",
     [
-        *itertools.permutations(["random_crop", "random_flip", "random_rotation"]),
+        ("random_crop", "random_flip", "random_rotation"),
+        ("random_rotation", "random_flip", "random_crop"),
         ("random_rotation", "random_rotation", "random_crop", "random_crop"),
     ],
 )
@@ -346,33 +359,32 @@ def test_reference_vmap_and_jit_agree(channels):
     constants = {name: values[:channels] for name, values in CONSTANTS.items()}
     images = pictures(8, channels=channels)
     key = jax.random.key(3)
-    compiled = jax.jit(augment.build(RECIPE, SETTINGS, **constants))
+    compiled = whole_recipe(channels)
     found = compiled(key, images)
     assert found.shape == images.shape and found.dtype == jnp.float32
     np.testing.assert_array_equal(found, compiled(key, images))
 
-    chain = partial(one_after_the_other, recipe=RECIPE, constants=constants)
+    chain = partial(one_after_the_other, constants=constants)
     image_keys = jax.random.split(key, 8)
     mapped = jax.jit(jax.vmap(chain))(image_keys, images)
     np.testing.assert_allclose(found, mapped, atol=1e-4)
+    if channels == 1:
+        return
     # The reference: an image at a time, a function at a time.
-    each = jax.jit(lambda function, *arguments: function(*arguments), static_argnums=0)
-    cached = functools.cache(lambda name: name)
     for one, image_key, image in zip(found, image_keys, images, strict=True):
-        expected = chain(image_key, image, wrap=lambda f: partial(each, f))
-        np.testing.assert_allclose(one, expected, atol=1e-4)
+        np.testing.assert_allclose(one, chain(image_key, image), atol=1e-4)
 
 
 def test_an_image_depends_on_its_own_key_alone():
-    apply = jax.jit(augment.build(RECIPE, SETTINGS, **CONSTANTS))
-    images = pictures(16)
+    apply = whole_recipe(3)
+    images = pictures(8)
     found = apply(jax.random.key(0), images)
-    others = np.where(np.arange(16).reshape(-1, 1, 1, 1) == 5, images, 255 - images)
+    others = jnp.where(jnp.arange(8).reshape(-1, 1, 1, 1) == 5, images, 255 - images)
     np.testing.assert_array_equal(apply(jax.random.key(0), others)[5], found[5])
     assert not np.array_equal(apply(jax.random.key(1), images)[5], found[5])
-    # The same picture sixteen times is augmented in sixteen ways.
-    same = apply(jax.random.key(0), np.broadcast_to(images[:1], images.shape))
-    assert len(np.unique(np.asarray(same).reshape(16, -1), axis=0)) == 16
+    # The same picture eight times is augmented in eight ways.
+    same = apply(jax.random.key(0), jnp.broadcast_to(images[:1], images.shape))
+    assert len(np.unique(np.asarray(same).reshape(8, -1), axis=0)) == 8
 
 
 def test_normalize_alone_is_evaluations():
