@@ -1,13 +1,17 @@
 """Arrays that are expensive to make, kept in a file that may always be deleted.
 
-A file is used only if it was made from the same source (its fingerprint) and is
-undamaged (the CRC-32 that a zip file, hence an ``.npz``, holds for each member).
-A cache that cannot be read or written costs time, never the run.
+A file is used only if it was made from the same source (its fingerprint) and every
+byte is as it was written. (An ``.npz`` would not do: a flipped bit in the header of
+an array makes NumPy read a part of it, before its checksum.) A cache that cannot be
+read or written costs time, never the run.
 """
 
 import contextlib
+import json
 import logging
+import math
 import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -16,7 +20,7 @@ import numpy as np
 
 Arrays = Mapping[str, np.ndarray]
 
-_FORMAT = 1  # raise when what is stored changes its meaning
+_FORMAT = 1  # to be raised when what is stored changes its meaning
 _log = logging.getLogger(__name__)
 
 
@@ -32,7 +36,7 @@ def load_or_make(path: Path, fingerprint: str, make: Callable[[], Arrays]) -> Ar
     """Returns the arrays stored at ``path``, made and stored first if need be.
 
     Args:
-      path: the ``.npz`` file; its folders are created.
+      path: the file; its folders are created.
       fingerprint: of all that the arrays depend on. A file that was stored with
         another one is made again.
       make: makes the arrays; whatever it raises is raised.
@@ -47,17 +51,13 @@ def load_or_make(path: Path, fingerprint: str, make: Callable[[], Arrays]) -> Ar
 def load(path: Path, fingerprint: str) -> Arrays | None:
     """Returns the arrays stored at ``path``, or None if there are no valid ones."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            if str(stored["fingerprint"]) == f"{_FORMAT} {fingerprint}":
-                return {name: stored[name] for name in stored if name != "fingerprint"}
-            reason = "its source has changed"
-    except FileNotFoundError:
+        with path.open("rb") as file:
+            return _read(file, fingerprint)
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    # A damaged file makes NumPy and zipfile raise nearly anything.
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-    _log.warning("making the cache %s again (%s)", path, reason)
-    return None
+    except (OSError, ValueError) as error:
+        _log.warning("making the cache %s again: %s", path, error)
+        return None
 
 
 @contextlib.contextmanager
@@ -72,11 +72,44 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
+# A file is a line with the CRC-32 of the header, a line with the header, which is
+# JSON and holds the CRC-32 of all that follows, and the arrays one after the other.
+
+
+def _read(file: BinaryIO, fingerprint: str) -> Arrays:
+    checksum, line = file.readline(), file.readline()
+    if int(checksum, 16) != zlib.crc32(line):
+        raise ValueError("it is damaged")
+    header = json.loads(line)
+    if [header["format"], header["fingerprint"]] != [_FORMAT, fingerprint]:
+        raise ValueError("its source has changed")
+    arrays = {}
+    found = 0
+    for name, dtype, shape in header["arrays"]:
+        array = np.fromfile(file, dtype, math.prod(shape))
+        found = zlib.crc32(array.data, found)
+        arrays[name] = array
+    if found != header["crc32"]:
+        raise ValueError("it is damaged")
+    return {name: arrays[name].reshape(shape) for name, _, shape in header["arrays"]}
+
+
 def _save(path: Path, fingerprint: str, arrays: Arrays) -> None:
+    checksum = 0
+    for array in arrays.values():
+        checksum = zlib.crc32(array.data, checksum)
+    header = {
+        "format": _FORMAT,
+        "fingerprint": fingerprint,
+        "crc32": checksum,
+        "arrays": [(name, a.dtype.str, a.shape) for name, a in arrays.items()],
+    }
+    line = json.dumps(header).encode() + b"\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with new_file(path) as file:
-            stored = {"fingerprint": np.array(f"{_FORMAT} {fingerprint}"), **arrays}
-            np.savez(file, **stored)  # type: ignore[arg-type]  # for allow_pickle
+            file.write(b"%08x\n" % zlib.crc32(line) + line)
+            for array in arrays.values():
+                file.write(array.data)
     except OSError as error:
         _log.info("no cache in %s: %s", path.parent, error)

@@ -6,7 +6,7 @@ Importing this is quick; what needs ``tensorflow_datasets`` is imported on use.
 import dataclasses
 import logging
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -49,7 +49,7 @@ class DatasetInfo:
         return len(self.class_names)
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+    def from_dict(cls, fields: Mapping[str, Any]) -> "DatasetInfo":
         """Undoes ``dataclasses.asdict``, also after a passage through JSON."""
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value

@@ -74,7 +74,9 @@ def _connect(url: str, seconds: float, remedy: str) -> HTTPResponse:
 
     def connect() -> None:
         try:
-            answers.append(urllib.request.urlopen(url, timeout=_STALLED))
+            # A new opener, because urlopen keeps the proxies of its first call.
+            opener = urllib.request.build_opener()
+            answers.append(opener.open(url, timeout=_STALLED))
         except urllib.error.HTTPError as error:
             reasons.append(str(error))
         except urllib.error.URLError as error:

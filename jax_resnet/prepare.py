@@ -90,7 +90,7 @@ ARCHIVES = {
 }
 
 
-def prepare(archive: Archive, data_dir: Path, *, connect_seconds: float = 8.0) -> None:
+def prepare(archive: Archive, data_dir: Path, *, connect_seconds: float = 6.0) -> None:
     """Writes a data set where TFDS looks for it.
 
     The archive is taken from ``data_dir/downloads/manual``, where it may have been

@@ -190,13 +190,14 @@ def _describe(builder: Any) -> Prepared:
             f"{builder.info.file_format.value}: prepare it again with "
             "--file_format=array_record"
         )
+    height, width, channels = image.shape
     splits = builder.info.splits.items()
     coarse = dict(features).get("coarse_label")
     prepared = Prepared(
         name=name,
         version=str(builder.version),
         folder=Path(builder.data_dir),
-        image_shape=image.shape,
+        image_shape=(height or 0, width or 0, channels),
         class_names=tuple(label.names),
         superclass_names=tuple(coarse.names) if coarse else (),
         shards={name: tuple(split.shard_lengths) for name, split in splits},
@@ -204,6 +205,7 @@ def _describe(builder: Any) -> Prepared:
     )
     if None not in image.shape:
         return prepared
+    # TFDS does not know the size: all images must have that of the first.
     return dataclasses.replace(prepared, image_shape=_first_shape(prepared))
 
 

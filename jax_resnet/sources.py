@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -23,6 +23,7 @@ _NORMALIZATION: Mapping[str, Normalization] = {
 _HISTOGRAM = "pixel-histogram"  # no split's name has a hyphen
 
 
+@runtime_checkable
 class Source(Protocol):
     """A data set as it is stored: what it has, and its splits by name."""
 
@@ -162,4 +163,4 @@ def _cache_path(source: Source, cache_dir: str | None, content: str) -> Path:
     base = Path(cache_dir) if cache_dir else cache.default_folder()
     place = hashlib.sha256(str(source.folder).encode()).hexdigest()[:8]
     folder = f"{source.name.replace('/', '-')}-{source.version}-{place}"
-    return base / folder / f"{content}.npz"
+    return base / folder / f"{content}.arrays"

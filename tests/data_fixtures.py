@@ -84,7 +84,7 @@ def prepare_any(
 ) -> None:
     """Prepares a set of given examples, whose images are encoded as PNG."""
 
-    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    class Given(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("1.2.3")
 
         def _info(self):
@@ -99,9 +99,9 @@ def prepare_any(
             for key, example in enumerate(splits[split]):
                 yield key, {name: _encode(value) for name, value in example.items()}
 
-    Builder.name = name
+    Given.name = name
     tfds.disable_progress_bar()
-    Builder(data_dir=str(data_dir), file_format=file_format).download_and_prepare(
+    Given(data_dir=str(data_dir), file_format=file_format).download_and_prepare(
         download_dir=str(data_dir / "downloads"),
         download_config=tfds.download.DownloadConfig(
             try_download_gcs=False, num_shards=shards
