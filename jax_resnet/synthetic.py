@@ -20,7 +20,7 @@ IMAGE_SHAPE = (32, 32, 3)
 SIZES = {"train": 4096, "test": 1024}
 
 _PERIODS = (5.0, 10.0)  # pixels, fine and coarse
-_NOISE = 20.0  # standard deviation, grey levels
+_NOISE = 32.0  # standard deviation, grey levels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Synthetic:
         labels = rng.permutation(np.arange(n, dtype=np.int32) % len(CLASS_NAMES))
         pattern = _patterns(labels, rng)[..., None]
         # Each colour channel swings about mid grey with its own sign and strength.
-        swing = rng.uniform(20, 70, (n, 1, 1, 3)) * rng.choice((-1, 1), (n, 1, 1, 3))
+        swing = rng.uniform(8, 48, (n, 1, 1, 3)) * rng.choice((-1, 1), (n, 1, 1, 3))
         middle = rng.uniform(108, 148, (n, 1, 1, 3))
         noise = _NOISE * rng.standard_normal((n, *IMAGE_SHAPE), np.float32)
         images = middle.astype(np.float32) + pattern * swing.astype(np.float32) + noise
