@@ -51,7 +51,7 @@ def cache_compilations(directory: str, device: jax.Device) -> None:
         device: the one that programs are compiled for.
     """
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    default = jax.config.jax_compilation_cache_dir or base / "jax_resnet" / "xla"
-    path = Path(directory or default)
-    jax.config.update("jax_compilation_cache_dir", str(path / device.platform))
+    default = base / "jax_resnet" / "xla" / device.platform
+    path = directory or os.environ.get("JAX_COMPILATION_CACHE_DIR") or default
+    jax.config.update("jax_compilation_cache_dir", str(path))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -41,8 +41,8 @@ class Sums:
     @classmethod
     def zeros(cls) -> "Sums":
         """The empty sums, each in a buffer of its own so that it can be donated."""
-        zeros = (jnp.zeros((), jnp.int32) for _ in range(3))
-        return cls(jnp.zeros(()), *zeros, bad_step=jnp.full((), -1, jnp.int32))
+        top1, top5, count = (jnp.zeros((), jnp.int32) for _ in range(3))
+        return cls(jnp.zeros(()), top1, top5, count, jnp.full((), -1, jnp.int32))
 
     def __add__(self, other: "Sums") -> "Sums":
         return Sums(
