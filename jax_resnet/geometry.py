@@ -70,7 +70,7 @@ def rotate(coordinates: Coordinates, angle: Float32[Array, ""]) -> Coordinates:
     fixed-point integers, rounded from float64. These are the same integers, found
     without float64: sine and cosine are carried as a whole number plus a float32
     fraction. They can differ, by one, only where the float64 value lies within about
-    1e-6 of a rounding boundary (1e-5 for the two offsets, at 32 pixels), and so the
+    2e-6 of a rounding boundary (3e-5 for the two offsets, at 32 pixels), and so the
     pixels are Pillow's for all but about one angle in a million. The arithmetic
     that picks pixels is integer, hence the same on every device.
 
