@@ -71,8 +71,8 @@ def rotate(coordinates: Coordinates, angle: Float32[Array, ""]) -> Coordinates:
     without float64: sine and cosine are carried as a whole number plus a float32
     fraction. They can differ, by one, only where the float64 value lies within about
     2e-6 of a rounding boundary (3e-5 for the two offsets, at 32 pixels), and so the
-    pixels are Pillow's for all but about one angle in a million. The arithmetic
-    that picks pixels is integer, hence the same on every device.
+    pixels are Pillow's for all but about one angle in a million. The
+    arithmetic that picks pixels is integer; devices differ within these bounds only.
 
     Args:
       coordinates: Of an image with sides below 4096 pixels.

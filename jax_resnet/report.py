@@ -40,6 +40,15 @@ def _naming(path: Path) -> Iterator[None]:
         ) from error
 
 
+def is_complete(workdir: Path) -> bool:
+    """Whether the summary of a run directory says that all epochs were done."""
+    try:
+        summary = json.loads((workdir / "summary.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(summary, dict) and summary.get("complete") is True
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Replaces a file in one move: readers see the old content or the new.
 

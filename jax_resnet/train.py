@@ -25,7 +25,7 @@ from jax_resnet.interrupt import Interrupt
 from jax_resnet.loop import Clock, Loop, Work
 from jax_resnet.programs import Programs
 from jax_resnet.progress import Progress
-from jax_resnet.report import Report
+from jax_resnet.report import Report, is_complete
 from jax_resnet.resume import Saver, restore, resume_point
 from jax_resnet.state import TrainState
 from jax_resnet.steps import Sums
@@ -84,6 +84,10 @@ def train(
         print(f"warning: {note}", flush=True)
     as_json = config.to_json(settings)
     point = resume_point(workdir, as_json, FREE_FIELDS)
+    if point is not None and is_complete(workdir):
+        _say(f"{name} in {workdir} is complete")
+        _say_result(workdir, point[1]["history"], point[1]["run"]["eval_name"])
+        return 0
     chosen = device.select(settings.train.device)
     device.cache_compilations(settings.train.compilation_cache, chosen)
     _say(f"{name}: training on {device.describe(chosen)}")

@@ -63,7 +63,7 @@ def run(tiny, workdir, *arguments, module="train"):
         capture_output=True,
         text=True,
         timeout=240,
-        cwd=workdir.parent,
+        cwd=tiny[0].parent,
     )
 
 
@@ -168,7 +168,7 @@ def test_evaluation_repeats_the_logged_figures(tiny, finished, batch_size):
         module="evaluate",
     )
     assert result.returncode == 0, result.stderr
-    report = json.loads((finished.parent / "report.json").read_text())
+    report = json.loads((tiny[0].parent / "report.json").read_text())
     last = records(finished)[-1]
     assert (report["top1"], report["top5"]) == (last["val_top1"], last["val_top5"])
     assert report["loss"] == pytest.approx(last["val_loss"], rel=1e-4)
@@ -220,8 +220,8 @@ def wait_for(process, pattern):
 def test_a_signal_saves_and_stops(tiny, finished, tmp_path, number, code):
     workdir = tmp_path / "run"
     process = start(tiny, workdir, "--config.train.steps_per_call=1")
-    wait_for(process, "compiled in")
-    time.sleep({143: 1.0, 130: 0.3, 129: 2.0}[code])
+    wait_for(process, "epoch 1/3")
+    time.sleep({143: 0.5, 130: 0.0, 129: 1.0}[code])
     process.send_signal(number)
     started = time.monotonic()
     output, _ = process.communicate(timeout=20)
@@ -234,6 +234,16 @@ def test_a_signal_saves_and_stops(tiny, finished, tmp_path, number, code):
     assert result.returncode == 0, result.stderr
     assert "resuming at step" in result.stdout
     assert_same_run(workdir, finished)
+
+
+def test_a_signal_before_training_leaves_at_once(tiny, tmp_path):
+    process = start(tiny, tmp_path / "run")
+    wait_for(process, "training on")
+    process.send_signal(signal.SIGTERM)
+    started = time.monotonic()
+    process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert time.monotonic() - started < 2
 
 
 def test_a_second_process_is_refused(tiny, tmp_path):
