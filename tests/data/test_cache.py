@@ -4,7 +4,7 @@ import signal
 import numpy as np
 import pytest
 
-from jax_resnet import cache
+from jax_resnet.data import cache
 
 ARRAYS = {
     "images": np.random.default_rng(0).integers(0, 256, (50, 8, 8, 3), dtype=np.uint8),

@@ -8,8 +8,8 @@ import tensorflow_datasets as tfds
 from data_fixtures import place_archive, prepare_cifar, random_images, sorted_by_pixels
 
 from jax_resnet import data
+from jax_resnet.data.prepare import ARCHIVES, prepare
 from jax_resnet.errors import UserError
-from jax_resnet.prepare import ARCHIVES, prepare
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])

@@ -15,7 +15,7 @@ from jaxtyping import Int32, UInt8
 from tensorflow_datasets.core import read_only_builder
 from tensorflow_datasets.proto import tf_example_pb2
 
-from jax_resnet import png
+from jax_resnet.data import png
 from jax_resnet.errors import UserError, nearest
 
 _BATCH = 1000  # records read and decoded together; the fastest of 250 to 4000

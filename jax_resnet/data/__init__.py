@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from jax_resnet import sources, splits
+from jax_resnet.data import sources, splits
+from jax_resnet.data.sources import Normalization, Source
 from jax_resnet.errors import UserError
-from jax_resnet.sources import Normalization, Source
 
 HOLDOUT = "holdout"  # the split that is held out of training
 _log = logging.getLogger(__name__)

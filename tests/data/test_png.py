@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jax_resnet import png
+from jax_resnet.data import png
 
 RNG = np.random.default_rng(0)
 COLOR = RNG.integers(0, 256, (6, 7, 5, 3), dtype=np.uint8)

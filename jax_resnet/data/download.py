@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from jax_resnet.cache import new_file
+from jax_resnet.data.cache import new_file
 from jax_resnet.errors import UserError
 
 _BLOCK = 1 << 20  # bytes read at a time

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from jax_resnet.download import download, verify
+from jax_resnet.data.download import download, verify
 from jax_resnet.errors import UserError
 
 _HEIGHT, _WIDTH, _CHANNELS = 32, 32, 3

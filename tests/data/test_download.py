@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from jax_resnet import download
+from jax_resnet.data import download
 from jax_resnet.errors import UserError
 
 CONTENT = bytes(range(256)) * 9000

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from jax_resnet import cache, synthetic
+from jax_resnet.data import cache, synthetic
 from jax_resnet.errors import UserError
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]  # mean, std of x/255
@@ -79,7 +79,10 @@ def open_source(name: str, data_dir: str | None) -> Source:
     """
     if name == synthetic.NAME:
         return synthetic.Synthetic()
-    from jax_resnet import prepare, records  # they import TFDS, which takes a while
+    from jax_resnet.data import (  # they import TFDS, which takes a while
+        prepare,
+        records,
+    )
 
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     folder = Path(chosen).expanduser().absolute()

@@ -2,7 +2,7 @@ import time
 
 import numpy as np
 
-from jax_resnet.synthetic import CLASS_NAMES, IMAGE_SHAPE, Synthetic
+from jax_resnet.data.synthetic import CLASS_NAMES, IMAGE_SHAPE, Synthetic
 
 
 def test_the_seed_decides():

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from jax_resnet.prepare import ARCHIVES, Archive, prepare
+from jax_resnet.data.prepare import ARCHIVES, Archive, prepare
 
 Arrays = tuple[np.ndarray, np.ndarray]  # images, labels
 
