@@ -1,6 +1,8 @@
 """Config files and their command-line overrides, with errors for people."""
 
 import importlib.util
+import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,11 +45,21 @@ FIELDS: dict[str, type] = {
 }
 _LEAST = {
     "seed": 0,
+    "optimizer.learning_rate": 0,
+    "optimizer.warmup_epochs": 0,
+    "optimizer.weight_decay": 0,
     "train.epochs": 1,
     "train.batch_size": 1,
     "train.eval_batch_size": 1,
     "train.steps_per_call": 0,
     "checkpoint.keep_latest": 2,
+}
+# Far above what anyone trains: a slip of the finger fills no memory.
+_MOST = {
+    "seed": 2**32 - 1,
+    "model.depth": 2000,
+    "model.width": 100,
+    "train.epochs": 100_000,
 }
 
 _OVERRIDE = re.compile(r"--?(?:no)?config\.(?P<field>[^=]*)")
@@ -132,12 +144,12 @@ def differences(
 
 
 def _run(path: Path) -> ConfigDict:
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 (Path's raises for a name too long)
         raise UserError(
             f"no config file {str(path)!r}: give one such as configs/resnet56.py"
         )
     specification = importlib.util.spec_from_file_location("config", path)
-    if specification is None or specification.loader is None:
+    if path.suffix != ".py" or not specification or not specification.loader:
         raise UserError(f"config {str(path)!r} is not a Python file (.py)")
     module = importlib.util.module_from_spec(specification)
     sys.path.insert(0, str(path.resolve().parent))
@@ -146,19 +158,20 @@ def _run(path: Path) -> ConfigDict:
         if not hasattr(module, "get_config"):
             raise UserError(f"config {str(path)!r} defines no function get_config()")
         config = module.get_config()
+        if type(config) is not ConfigDict:
+            raise UserError(
+                f"get_config() of {str(path)!r} must return an "
+                f"ml_collections.ConfigDict, not {type(config).__name__}"
+            )
+        json.dumps(flatten(config))  # a run records its config
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(
             f"config {str(path)!r} fails: {type(error).__name__}: {_one_line(error)}"
         ) from error
     finally:
         sys.path.pop(0)
-    if not isinstance(config, ConfigDict):
-        raise UserError(
-            f"get_config() of {str(path)!r} must return an ml_collections.ConfigDict, "
-            f"not {type(config).__name__}"
-        )
     return config
 
 
@@ -178,11 +191,19 @@ def _validate(fields: Mapping[str, Any]) -> None:
             isinstance(value, bool) != (kind is bool)
         ):
             raise UserError(f"{name} must be of type {kind.__name__}, not {value!r}")
+        if kind is float and not abs(value) <= sys.float_info.max:
+            raise UserError(f"{name} must be a finite number, not {value}")
         if name in _LEAST and value < _LEAST[name]:
             raise UserError(f"{name} must be at least {_LEAST[name]}, not {value}")
-    if fields["seed"] >= 2**32:
-        raise UserError(f"seed must be below 2**32, not {fields['seed']}")
+        if name in _MOST and value > _MOST[name]:
+            raise UserError(f"{name} must be at most {_MOST[name]}, not {value}")
+    warmup, epochs = fields["optimizer.warmup_epochs"], fields["train.epochs"]
+    if warmup >= epochs:
+        raise UserError(
+            f"optimizer.warmup_epochs must be less than train.epochs, {epochs}, and is "
+            f"{warmup}"
+        )
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__

@@ -86,7 +86,11 @@ def test_overrides(override, name, value):
         ("--config.model.depth=deep", "model.depth=deep"),
         ("--config.model.depth=20.5", "model.depth=20.5"),
         ("--config.seed=-1", "seed must be at least 0"),
-        ("--config.seed=4294967296", "seed must be below"),
+        ("--config.seed=4294967296", "seed must be at most"),
+        ("--config.model.width=1000000000", "model.width must be at most"),
+        ("--config.optimizer.learning_rate=nan", "learning_rate must be a finite"),
+        ("--config.optimizer.weight_decay=1e400", "weight_decay must be a finite"),
+        ("--config.optimizer.warmup_epochs=150", "less than train.epochs, 150"),
         ("--config.train.epochs=0", "train.epochs must be at least 1"),
         ("--config.seed", "Missing value"),
         ("--epochs=3", "epochs"),
@@ -109,6 +113,7 @@ def test_bad_overrides(override, message):
         ("x = 1", "defines no function get_config"),
         ("def get_config(): return {}", "must return an ml_collections.ConfigDict"),
         ("def get_config(): raise KeyError('a\\nb')", "KeyError"),
+        ("raise SystemExit('a\\nb')", "SystemExit: a b"),
         ("\0", "config"),
     ],
 )
@@ -125,9 +130,12 @@ def test_missing_and_foreign_files(tmp_path):
         config.load(str(tmp_path / "missing.py"))
     with pytest.raises(UserError, match="no config file"):
         config.load(str(tmp_path))
-    (tmp_path / "config.yaml").write_text("a: 1")
-    with pytest.raises(UserError, match="not a Python file"):
-        config.load(str(tmp_path / "config.yaml"))
+    with pytest.raises(UserError, match="no config file"):
+        config.load("x" * 5000)
+    for name in ("config.yaml", "config.so"):
+        (tmp_path / name).write_text("a: 1")
+        with pytest.raises(UserError, match="not a Python file"):
+            config.load(str(tmp_path / name))
 
 
 @pytest.mark.parametrize(
@@ -138,6 +146,12 @@ def test_missing_and_foreign_files(tmp_path):
         ("config.train.epohcs = 3", "'train.epohcs'.*'train.epochs'"),
         ("del config.train.epochs", "no field 'train.epochs'"),
         ("del config.train", "no field 'train.epochs'"),
+        ("config.augment.mine = object()", "fails: TypeError.*not JSON"),
+        ("config.me = config", "fails: RecursionError"),
+        (
+            "import ml_collections; config = ml_collections.FrozenConfigDict(config)",
+            "not FrozenConfigDict",
+        ),
     ],
 )
 def test_fields_of_a_file_are_checked(tmp_path, change, message):
