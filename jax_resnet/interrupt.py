@@ -5,7 +5,7 @@ import signal
 import socket
 import sys
 import threading
-from types import TracebackType
+from types import FrameType, TracebackType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -24,6 +24,7 @@ class Interrupt:
     def __init__(self) -> None:
         self.signal = 0
         self._begun = False
+        self._noticed = False
 
     @property
     def exit_code(self) -> int:
@@ -39,16 +40,22 @@ class Interrupt:
         self._writer.setblocking(False)
         self._fd_before = signal.set_wakeup_fd(self._writer.fileno())
         # Python writes to the wakeup descriptor only for signals that it handles.
-        self._before = {s: signal.signal(s, lambda *_: None) for s in SIGNALS}
+        self._before = {s: signal.signal(s, self._note) for s in SIGNALS}
         threading.Thread(target=self._watch, daemon=True).start()
         return self
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        # Comes later than the thread, but also while an event loop in the main
+        # thread, such as orbax's, has a wakeup descriptor of its own.
+        self.signal = self.signal or number
 
     def _watch(self) -> None:
         while number := self._reader.recv(1):
             if number[0] not in SIGNALS:
                 continue
-            if self.signal or not self._begun:
+            if self._noticed or not self._begun:
                 os._exit(128 + number[0])
+            self._noticed = True
             self.signal = number[0]
             name = signal.Signals(self.signal).name
             print(f"\n{name}: saving and stopping", file=sys.stderr, flush=True)

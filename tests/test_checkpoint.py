@@ -88,7 +88,7 @@ def test_an_unfinished_epoch_is_never_the_best(tmp_path):
     writer = checkpoint.Writer(tmp_path)
     save(writer, 1)
     writer.close()
-    with pytest.raises(UserError, match="no epoch .* is complete"):
+    with pytest.raises(UserError, match=r"no epoch .* is complete"):
         checkpoint.select(tmp_path, "best")
 
 
