@@ -4,12 +4,11 @@ A step's directory holds two trees of arrays, ``model`` (parameters and BatchNor
 statistics) and ``training`` (the optimizer and the unfinished epoch), and metadata as
 JSON. The arrays are saved from host memory, so that a checkpoint does not depend on
 the kind of device that made it. Orbax does not notice flipped bits in its data, so the
-metadata carries SHA-256 digests of both trees and of itself. Nothing that is loaded is
-executed.
+metadata carries SHA-256 digests of both trees and of itself; a manifest of all files
+follows each save. Nothing that is loaded is executed.
 """
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +18,12 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from jax_resnet.errors import UserError
+from jax_resnet.integrity import (
+    digest_arrays,
+    digest_json,
+    matches_manifest,
+    write_manifest,
+)
 
 FORMAT_VERSION = 1
 Tree = dict[str, np.ndarray]
@@ -90,9 +95,12 @@ class Writer:
             "format_version": FORMAT_VERSION,
             "step": step,
             "metrics": dict(metrics) if metrics else None,
-            "digests": {"model": _digest(model), "training": _digest(training)},
+            "digests": {
+                "model": digest_arrays(model),
+                "training": digest_arrays(training),
+            },
         }
-        contents["digests"]["metadata"] = _digest_json(contents)
+        contents["digests"]["metadata"] = digest_json(contents)
         with _failures_named(step):
             # Without it orbax would wait five minutes for a folder to appear.
             if not Path(self._checkpointer.directory).is_dir():
@@ -118,6 +126,9 @@ class Writer:
         if pending is not None:
             with _failures_named(self._step):
                 pending.result()
+                # A process killed before this line leaves a step without manifest,
+                # which its metadata's digests still protect.
+                write_manifest(Path(self._checkpointer.directory) / str(self._step))
 
     def close(self) -> None:
         """Completes the last save and releases orbax's threads."""
@@ -174,11 +185,13 @@ def read_metadata(path: Path) -> dict[str, Any]:
         DamagedCheckpointError: if it is not what was saved.
         UserError: if a newer version of this package wrote it.
     """
+    if not matches_manifest(path):
+        raise _damaged(path)
     try:
         metadata = ocp.checkpointables_metadata(path).custom_metadata
         version = metadata["format_version"]
         digest = metadata["digests"].pop("metadata")
-        sound = digest == _digest_json(metadata)
+        sound = digest == digest_json(metadata)
     except Exception as error:
         raise _damaged(path) from error
     if not sound:
@@ -204,7 +217,7 @@ def load(path: Path, metadata: Mapping[str, Any], name: str) -> Tree:
     """
     try:
         tree = ocp.load(path, checkpointable_name=name)
-        sound = _digest(tree) == metadata["digests"][name]
+        sound = digest_arrays(tree) == metadata["digests"][name]
     except Exception as error:
         raise _damaged(path) from error
     if not sound:
@@ -263,19 +276,6 @@ def _steps(root: Path) -> list[int]:
     if not root.is_dir():
         return []
     return sorted(int(p.name) for p in root.iterdir() if p.name.isdigit())
-
-
-def _digest(tree: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tree):
-        array = np.ascontiguousarray(tree[name])
-        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def _digest_json(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _damaged(path: Path) -> DamagedCheckpointError:

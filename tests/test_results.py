@@ -1,0 +1,59 @@
+"""What README and the kept runs claim is what their files hold."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from jax_resnet import checkpoint
+from jax_resnet.history import best_epoch
+
+ROOT = Path(__file__).parent.parent
+RUNS = sorted(path.parent for path in ROOT.glob("results/*/summary.json"))
+
+
+def load(path):
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(params=RUNS, ids=lambda path: path.name)
+def run(request):
+    return request.param
+
+
+def test_there_are_runs():
+    assert RUNS
+
+
+def test_summary_log_and_metrics_agree(run):
+    summary = load(run / "summary.json")
+    history = [json.loads(line) for line in (run / "metrics.jsonl").open()]
+    assert summary["complete"] is True
+    assert [r["epoch"] for r in history] == [*range(1, summary["epochs"] + 1)]
+    assert (summary["last"], summary["best"]) == (history[-1], best_epoch(history))
+    log = (run / "log.md").read_text()
+    for record in history:
+        top1 = f"{100 * record['val_top1']:.2f}"
+        assert re.search(rf"^\| \**{record['epoch']}\** \|.*\b{top1}\b", log, re.M)
+
+
+def test_checkpoint_and_evaluation_agree(run):
+    summary = load(run / "summary.json")
+    path, metadata = checkpoint.select(run, "best")
+    checkpoint.load(path, metadata, "model")
+    assert metadata["history"][-1] == summary["best"]
+    assert metadata["config"] == load(run / "config.json")
+    report = load(run / "evaluation-test.json")
+    assert report["n"] == 10_000
+    assert abs(report["top1"] - summary["best"]["val_top1"]) <= 0.0005
+
+
+def test_readme_quotes_the_run(run):
+    summary = load(run / "summary.json")
+    row = re.search(
+        rf"^\|.*results/{run.name}\b.*$", (ROOT / "README.md").read_text(), re.M
+    )
+    assert row, f"README has no row for results/{run.name}"
+    for record in (summary["last"], summary["best"]):
+        assert f"{100 * record['val_top1']:.2f} %" in row.group()
