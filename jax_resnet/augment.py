@@ -60,7 +60,7 @@ def build(
     filters["normalize"] = lambda _, image: normalize(image, mean, std)
     chosen = {
         name: checked(name, _MAPS.get(name) or filters[name], settings.get(name, {}))
-        for name in recipe
+        for name in [*recipe, *settings]
     }
 
     def augment_one(key: Key[Array, ""], image: Num[Array, "h w c"]) -> Array:

@@ -444,6 +444,12 @@ def test_bad_settings(name, settings, message):
     assert "\n" not in str(error.value)
 
 
+def test_settings_of_what_is_not_in_the_recipe_are_checked():
+    settings = {"cutout": {"size": math.nan}}
+    with pytest.raises(UserError, match=r"cutout.size must be"):
+        augment.build(["normalize"], settings, **CONSTANTS)
+
+
 def test_whole_numbers_and_lists_are_as_good():
     settings = SETTINGS | {
         "random_rotation": {"degrees": 15},

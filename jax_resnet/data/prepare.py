@@ -127,7 +127,9 @@ def prepare(archive: Archive, data_dir: Path, *, connect_seconds: float = 6.0) -
         _write(archive, path, data_dir)
     except OSError as error:
         raise UserError(
-            f"{archive.name} cannot be prepared in {data_dir}: {error}"
+            f"{archive.name} cannot be prepared in {data_dir} "
+            f"({error.strerror or error}): set config.data.dir or TFDS_DATA_DIR to a "
+            "folder with room that you can write to"
         ) from error
 
 

@@ -103,8 +103,14 @@ class Prepared:
             for path, records in self._batches(split):
                 try:
                     for feature in map(_features, records):
+                        label = _integer(feature, "label")
                         superclass = _integer(feature, "coarse_label")
-                        found.setdefault(_integer(feature, "label"), superclass)
+                        if not (
+                            0 <= label < len(self.class_names)
+                            and 0 <= superclass < len(self.superclass_names)
+                        ):
+                            raise ValueError("a label that is not a class")
+                        found.setdefault(label, superclass)
                 except ValueError as error:
                     raise self._damaged(path, error) from error
                 if len(found) == len(self.class_names):
@@ -153,20 +159,24 @@ def open_prepared(name: str, data_dir: Path) -> Prepared | None:
       UserError: the name is unknown, or the set is damaged or of another kind.
     """
     parsed = re.fullmatch(r"(\w+)(/[\w.-]+)?(:\d+\.\d+\.\d+)?", name)
-    known = [*tfds.list_builders(with_community_datasets=False), "synthetic"]
+    known = tfds.list_builders(with_community_datasets=False)
     if not parsed or not (parsed[1] in known or (data_dir / parsed[1]).is_dir()):
-        raise UserError(f"unknown data set {name!r}{nearest(name, known)}")
+        hint = nearest(name, [*known, "synthetic"])
+        raise UserError(f"unknown data set {name!r}{hint}")
     try:
-        builder = read_only_builder.builder_from_files(name, data_dir=str(data_dir))
+        return _describe(
+            read_only_builder.builder_from_files(name, data_dir=str(data_dir))
+        )
     except tfds.core.DatasetNotFoundError:
         return None
+    except UserError:
+        raise
     # Damaged JSON makes TFDS and protobuf raise nearly anything.
     except Exception as error:
         raise UserError(
             f"the metadata in {data_dir / parsed[1]} is damaged "
             f"({type(error).__name__}): delete that folder and prepare {name} again"
         ) from error
-    return _describe(builder)
 
 
 def _describe(builder: Any) -> Prepared:

@@ -85,7 +85,7 @@ def open_source(name: str, data_dir: str | None) -> Source:
     )
 
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    folder = Path(chosen).expanduser().absolute()
+    folder = _local_folder(chosen)
     prepared = records.open_prepared(name, folder)
     if prepared is None and name in prepare.ARCHIVES:
         prepare.prepare(prepare.ARCHIVES[name], folder)
@@ -96,6 +96,21 @@ def open_source(name: str, data_dir: str | None) -> Source:
             f"tfds build {name} --file_format=array_record --data_dir={folder}"
         )
     return prepared
+
+
+def _local_folder(chosen: str) -> Path:
+    reason = "it is not a local folder" if "://" in chosen else None
+    try:
+        folder = Path(chosen).expanduser().absolute()
+        (folder / "downloads").exists()  # raises where we may not look
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+    if reason:
+        raise UserError(
+            f"cannot look for data in {chosen!r} ({reason}): set config.data.dir or "
+            "TFDS_DATA_DIR to a folder of your own"
+        )
+    return folder
 
 
 def decode(

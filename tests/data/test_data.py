@@ -182,11 +182,17 @@ def test_unknown_and_unprepared_names(tmp_path):
     refused("unknown data set 'a b'", "a b", data_dir=str(tmp_path))
     refused("unknown data set ''", "", data_dir=str(tmp_path))
     refused("'synthetic'", "synthetc", data_dir=str(tmp_path))
+    refused("unknown.*'synthetic'", "synthetic:1.0.0", data_dir=str(tmp_path))
     refused(
         f"mnist is not prepared in {tmp_path}.*tfds build mnist",
         "mnist",
         data_dir=str(tmp_path),
     )
+
+
+@pytest.mark.parametrize("folder", ["gs://bucket/tfds", "~nobody-here", "x" * 300])
+def test_folders_where_no_data_can_be(folder):
+    refused("cannot look for data in .*: set config.data.dir", data_dir=folder)
 
 
 def damage_shard(path, how):
@@ -245,10 +251,21 @@ def test_damaged_metadata(cifar100, tmp_path, file):
     folder = tmp_path / "tfds"
     shutil.copytree(cifar100[0], folder)
     path = folder / "cifar100" / "3.0.2" / file
-    path.write_text(path.read_text()[:100])
-    refused(
-        f"metadata in {folder / 'cifar100'} is damaged.*delete", data_dir=str(folder)
-    )
+    text = path.read_text()
+    message = f"metadata in {folder / 'cifar100'} is damaged.*delete"
+    for damaged in (text[:100], text.replace("{SPLIT}", "[SPLIT}")):
+        if damaged != text:
+            path.write_text(damaged)
+            refused(message, data_dir=str(folder))
+
+
+@pytest.mark.parametrize("labels", ["label", "coarse_label"])
+def test_labels_without_a_class(cifar100, tmp_path, labels):
+    folder = tmp_path / "tfds"
+    shutil.copytree(cifar100[0], folder)
+    (folder / "cifar100" / "3.0.2" / f"{labels}.labels.txt").write_text("only one\n")
+    with pytest.raises(UserError, match=r"damaged .a label that is not a class"):
+        data.describe("cifar100", data_dir=str(folder))
 
 
 def test_a_shard_of_another_preparation(cifar100, tmp_path):
