@@ -3,10 +3,13 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
 from typing import NoReturn
+
+import jax
 
 from jax_resnet.errors import UserError
 
@@ -25,23 +28,42 @@ class Parser(argparse.ArgumentParser):
 def run(main: Callable[[], int]) -> NoReturn:
     """Runs a command line's main function and exits with its code.
 
-    A :class:`UserError` becomes one line on standard error and exit code 2.
+    A :class:`UserError`, and what the operating system or the device's memory
+    refuses, become one line on standard error and exit code 2.
     """
+    if sys.stdout is None or sys.stderr is None:  # closed, as by ``>&-``
+        nowhere = open(os.devnull, "w")  # noqa: SIM115, PTH123 (until exit)
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     # Orbax logs every save, and tracebacks of what it raises all the same.
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.getLogger("jax_resnet").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         code = main()
         sys.stdout.flush()
     except UserError as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        code = 2
-    except BrokenPipeError:
-        # Whoever read standard output has gone (``| head``). Python would complain
-        # once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _fail(str(error))
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
+    except BrokenPipeError:  # whoever read standard output has gone (``| head``)
         code = 1
+    except OSError as error:
+        code = _fail(str(error))
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
+            raise
+        code = _fail("out of memory: use a smaller batch, evaluation batch or model")
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+def _fail(message: str) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return 2

@@ -1,11 +1,16 @@
 """The device to compute on, and the cache of what was compiled for it."""
 
+import logging
 import os
+import tempfile
 from pathlib import Path
 
 import jax
 
+from jax_resnet.data.cache import default_folder
 from jax_resnet.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 
 def select(kind: str) -> jax.Device:
@@ -23,7 +28,8 @@ def select(kind: str) -> jax.Device:
         jax.config.update("jax_platforms", "cpu")
     try:
         device = jax.devices("gpu" if kind == "gpu" else None)[0]
-    except RuntimeError as error:
+    # JAX asserts where a plugin is installed and finds no device.
+    except (RuntimeError, AssertionError) as error:
         asked = "train.device=gpu"
         if kind != "gpu":
             asked = f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}"
@@ -45,13 +51,22 @@ def describe(device: jax.Device) -> str:
 def cache_compilations(directory: str, device: jax.Device) -> None:
     """Keeps compiled programs on disk, so that the next start need not compile.
 
+    A folder that cannot be written costs time, never the run.
+
     Args:
         directory: "" for ``$JAX_COMPILATION_CACHE_DIR``, or else
             ``$XDG_CACHE_HOME/jax_resnet/xla``.
         device: the one that programs are compiled for.
     """
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    default = base / "jax_resnet" / "xla" / device.platform
-    path = directory or os.environ.get("JAX_COMPILATION_CACHE_DIR") or default
+    default = default_folder() / "xla" / device.platform
+    path = Path(directory or os.environ.get("JAX_COMPILATION_CACHE_DIR") or default)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        _log.info("no cache of compiled programs in %s: %s", path, error.strerror)
+        jax.config.update("jax_compilation_cache_dir", None)
+        return
     jax.config.update("jax_compilation_cache_dir", str(path))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
