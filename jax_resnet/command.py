@@ -42,6 +42,8 @@ def run(main: Callable[[], int]) -> NoReturn:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
+        if any("\udc80" <= character <= "\udcff" for character in "".join(sys.argv)):
+            raise UserError("an argument is not UTF-8, and what a run writes is")
         code = main()
         sys.stdout.flush()
     except UserError as error:

@@ -36,14 +36,21 @@ def resume_point(
     elif path.exists():
         try:
             before = json.loads(path.read_text())
+            if not isinstance(before, dict):
+                raise ValueError("it is no config")
         except (OSError, ValueError) as error:
-            raise UserError(f"cannot read {str(path)!r}: {error}") from error
+            raise UserError(
+                f"cannot tell which run workdir {str(workdir)!r} holds, because its "
+                f"config.json is damaged ({error}): choose another --workdir"
+            ) from error
     else:
         return None
     if different := list(config.differences(before, settings, free_fields)):
+        more = f"; and {len(different) - 5} more" if len(different) > 5 else ""
         raise UserError(
             f"workdir {str(workdir)!r} holds a run of another config: "
-            f"{'; '.join(different)}; choose another --workdir to leave it alone"
+            f"{'; '.join(different[:5])}{more}; choose another --workdir to leave it "
+            "alone"
         )
     return point
 

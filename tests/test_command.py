@@ -45,6 +45,14 @@ def test_mistakes_of_the_program_keep_their_traceback(error):
         run(main)
 
 
+def test_arguments_that_are_not_text(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train", "--workdir=\udcff"])
+    assert outcome(lambda: 0, capsys) == (
+        2,
+        "error: an argument is not UTF-8, and what a run writes is\n",
+    )
+
+
 def test_wrong_arguments_are_one_line(capsys):
     parser = Parser(prog="prog")
     code, text = outcome(lambda: parser.parse_args(["--nonsense"]), capsys)
