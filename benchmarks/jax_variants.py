@@ -1,0 +1,132 @@
+"""The throughput benchmark's programs of this package, as ``train.py`` runs them."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from variant import (
+    NUM_CLASSES,
+    TRAIN_IMAGES,
+    WARM_UP_STEPS,
+    Options,
+    Variant,
+    normalization,
+    random_split,
+    reference_augmentation,
+)
+
+from jax_resnet import augment, data, device, model, optimizer
+from jax_resnet import state as states
+from jax_resnet.history import installed_versions
+from jax_resnet.programs import Programs
+from jax_resnet.steps import Repeated, Sums, make_epoch_order
+
+TOTAL_STEPS = 150 * 390  # of the reference run, for its learning rates
+
+
+class JaxVariant(Variant):
+    """A :class:`Repeated` step, and what it is given."""
+
+    _step: Repeated
+    _carry: Any
+    _constants: tuple[Any, ...]
+
+    def __init__(self, options: Options):
+        self._device = device.select(options.device)
+        # Compilation is measured, not looked up.
+        jax.config.update("jax_enable_compilation_cache", False)
+        if options.device == "gpu":
+            self.gpu = device.describe(self._device)
+        self.versions = installed_versions()
+
+    def warm_up(self) -> None:
+        """Compiles ahead, and runs the first steps."""
+        self._step.compile(self._carry, *self._constants)
+        self.run(WARM_UP_STEPS)
+
+    def run(self, steps: int) -> None:
+        """Runs steps, and waits for the device."""
+        self._carry = self._step(self._carry, steps, *self._constants)
+        jax.block_until_ready(self._carry)
+
+    def peak_memory(self) -> int:
+        """The most bytes in use by JAX's allocator, or by this process on a CPU."""
+        statistics = self._device.memory_stats() or {}
+        return statistics.get("peak_bytes_in_use") or super().peak_memory()
+
+
+class Training(JaxVariant):
+    """Training steps over the resident split, compiled by :class:`Programs`."""
+
+    def __init__(self, options: Options, *, loop_on_device: bool):
+        super().__init__(options)
+        recipe, settings = reference_augmentation(options)
+        mean, std = normalization()
+        sgd: optax.GradientTransformation = optimizer.sgd(
+            optimizer.cosine_schedule(0.1, TOTAL_STEPS)
+        )
+        network = model.initialize(
+            jax.random.key(0),
+            depth=options.depth,
+            num_classes=NUM_CLASSES,
+            dtype=options.dtype,
+        )
+        graphdef, state = states.create(network, sgd)
+        programs = Programs(
+            graphdef,
+            sgd,
+            info=data.DatasetInfo(
+                name="random",
+                version="1",
+                image_shape=(32, 32, 3),
+                class_names=tuple(map(str, range(NUM_CLASSES))),
+                superclass_names=(),
+                superclass_of=(),
+                mean=mean,
+                std=std,
+            ),
+            recipe=recipe,
+            augment_settings=settings,
+            n_train=TRAIN_IMAGES,
+            n_eval=1,
+            batch_size=options.batch_size,
+            eval_batch_size=1,
+            loop_on_device=loop_on_device,
+        )
+        split = programs.place_train(data.Split(*random_split()))
+        order = programs.epoch_order(jax.random.key(1), jnp.int32(0))
+        self._step = programs.train_step
+        self._carry = (state, Sums.zeros())
+        self._constants = jax.block_until_ready((*split, order, jax.random.key(2)))
+
+
+class Augmentation(JaxVariant):
+    """The same batches, made and not trained on."""
+
+    def __init__(self, options: Options):
+        super().__init__(options)
+        recipe, settings = reference_augmentation(options)
+        mean, std = normalization()
+        transform = augment.build(recipe, settings, mean=mean, std=std)
+        batch_size = options.batch_size
+        epoch_order = make_epoch_order(TRAIN_IMAGES, batch_size=batch_size)
+
+        def step(
+            carry: tuple[jax.Array, jax.Array],
+            images: jax.Array,
+            order: jax.Array,
+            key: jax.Array,
+        ) -> tuple[jax.Array, jax.Array]:
+            index, _ = carry
+            start = index % (len(order) // batch_size) * batch_size
+            batch = lax.dynamic_slice_in_dim(order, start, batch_size)
+            augmented = transform(jax.random.fold_in(key, index), images[batch])
+            return index + 1, augmented
+
+        self._step = Repeated(step, loop_on_device=options.device != "cpu")
+        self._carry = (jnp.int32(0), jnp.zeros((batch_size, 32, 32, 3)))
+        order = epoch_order(jax.random.key(1), jnp.int32(0))
+        constants = (jnp.asarray(random_split()[0]), order, jax.random.key(2))
+        self._constants = jax.block_until_ready(constants)
