@@ -15,6 +15,6 @@ def get_config() -> ConfigDict:
     config.model.depth = 8
     config.data.name = "synthetic"
     config.augment.recipe = ("random_crop", "random_flip", "normalize")
-    config.train.epochs = 3
+    config.train.epochs = 2
     config.train.batch_size = 64
     return config

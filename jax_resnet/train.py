@@ -57,7 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = config.load(options.config, overrides)
     name = Path(options.config).stem
     workdir = Path(options.workdir or Path("runs") / name)
-    command = shlex.join(["python", "-m", "jax_resnet.train", *arguments])
+    # Without the workdir: the record lies in it, and stays true where it is moved.
+    command = shlex.join(
+        ["python", "-m", "jax_resnet.train", "--config", options.config, *overrides]
+    )
     with Interrupt() as interrupt, claimed(workdir):
         return train(settings, workdir, name, command, interrupt)
 
