@@ -35,7 +35,7 @@ class DamagedCheckpointError(UserError):
 
 def directory(workdir: Path) -> Path:
     """Where a run's checkpoints are."""
-    return (workdir / "checkpoints").resolve()
+    return (workdir / "checkpoints").absolute()
 
 
 class Writer:
@@ -168,14 +168,13 @@ def select(workdir: Path, which: str) -> tuple[Path, dict[str, Any]]:
                 f"no epoch of {str(workdir)!r} is complete yet: use --checkpoint latest"
             )
         return max(complete, key=lambda c: _rank(c[1]["metrics"]))
-    if not which.isascii() or not which.isdigit() or int(which) not in steps:
+    if which not in map(str, steps):
         kept = ", ".join(map(str, steps))
         raise UserError(
             f"--checkpoint must be best, latest or a step that was kept ({kept}), "
             f"not {which!r}"
         )
-    path = root / str(int(which))
-    return path, read_metadata(path)
+    return root / which, read_metadata(root / which)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -275,7 +274,8 @@ def _rank(metrics: Mapping[str, float]) -> float:
 def _steps(root: Path) -> list[int]:
     if not root.is_dir():
         return []
-    return sorted(int(p.name) for p in root.iterdir() if p.name.isdigit())
+    names = (path.name for path in root.iterdir())
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
 
 def _damaged(path: Path) -> DamagedCheckpointError:

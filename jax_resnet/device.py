@@ -13,29 +13,30 @@ from jax_resnet.errors import UserError
 _log = logging.getLogger(__name__)
 
 
-def select(kind: str) -> jax.Device:
+def select(kind: str, option: str = "--config.train.device") -> jax.Device:
     """The device of a kind, made the default; call before anything is computed.
 
     Args:
         kind: ``"gpu"``, ``"cpu"``, or ``"auto"`` for a GPU if there is one.
+        option: of the command line that gives the kind, for messages.
 
     Raises:
         UserError: for another kind, or if there is no such device.
     """
     if kind not in ("auto", "gpu", "cpu"):
-        raise UserError(f"train.device must be 'auto', 'gpu' or 'cpu', not {kind!r}")
+        raise UserError(f"{option} must be 'auto', 'gpu' or 'cpu', not {kind!r}")
     if kind == "cpu":
         jax.config.update("jax_platforms", "cpu")
     try:
         device = jax.devices("gpu" if kind == "gpu" else None)[0]
     # JAX asserts where a plugin is installed and finds no device.
     except (RuntimeError, AssertionError) as error:
-        asked = "train.device=gpu"
+        asked = f"{option}=gpu"
         if kind != "gpu":
             asked = f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}"
         raise UserError(
             f"{asked} asks for a device that JAX does not find: check nvidia-smi and "
-            'pip install -e ".[cuda12]", or use --config.train.device=cpu'
+            f'pip install -e ".[cuda12]", or use {option}=cpu'
         ) from error
     jax.config.update("jax_default_device", device)
     return device

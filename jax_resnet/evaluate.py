@@ -1,6 +1,7 @@
 """Evaluates a checkpoint: ``python -m jax_resnet.evaluate --workdir runs/resnet56``."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -41,12 +42,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.batch_size < 1:
         raise UserError(f"--batch-size must be at least 1, not {options.batch_size}")
 
-    chosen = device.select(options.device)
+    output = (
+        options.output or options.workdir / f"evaluation-{_slug(options.split)}.json"
+    )
+
+    chosen = device.select(options.device, "--device")
     device.cache_compilations("", chosen)
     started = time.monotonic()
     predictor = Predictor.restore(
         options.workdir, options.checkpoint, batch_size=options.batch_size
     )
+    # Now rather than after minutes of evaluation.
+    if not os.access(output if output.exists() else output.parent, os.W_OK):
+        raise UserError(f"cannot write {output}: name another file with --output")
     saved = predictor.metadata
     settings = saved["config"]["data"]
     info, split = data.load_split(
@@ -69,7 +77,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     epoch = len(saved["history"])
     report = {
-        "workdir": str(options.workdir),
         "checkpoint": options.checkpoint,
         "step": saved["step"],
         "epoch": epoch,
@@ -79,9 +86,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "device": device.describe(chosen),
         **evaluation.as_dict(),
     }
-    output = (
-        options.output or options.workdir / f"evaluation-{_slug(options.split)}.json"
-    )
     print(
         f"{saved['run']['title']}, {options.checkpoint} checkpoint: epoch {epoch}, "
         f"step {saved['step']}, selected on {saved['run']['eval_name']}\n"

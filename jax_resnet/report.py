@@ -52,6 +52,8 @@ def is_complete(workdir: Path) -> bool:
 def write_atomically(path: Path, data: bytes) -> None:
     """Replaces a file in one move: readers see the old content or the new.
 
+    What is no plain file, such as ``/dev/stdout`` or a link, is written to as it is.
+
     Args:
         path: The file, in a folder that exists.
         data: Its new content.
@@ -61,6 +63,9 @@ def write_atomically(path: Path, data: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.tmp")
     with _naming(path):
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            path.write_bytes(data)
+            return
         try:
             with temporary.open("wb") as file:
                 file.write(data)

@@ -72,7 +72,7 @@ def test_best_and_latest_are_kept_and_restored(saved):
     assert_sound(saved, "5", 5)
 
 
-@pytest.mark.parametrize("which", ["3", "-1", "worst", "٣", "2.0"])
+@pytest.mark.parametrize("which", ["3", "-1", "worst", "٣", "2.0", "02", "9" * 5000])
 def test_steps_that_are_not_there(saved, which):
     with pytest.raises(UserError, match=r"best, latest or a step.*2, 5, 6"):
         checkpoint.select(saved, which)
@@ -104,8 +104,15 @@ def test_unfinished_saves_are_ignored(workdir):
         checkpoint.directory(workdir) / "6",
         checkpoint.directory(workdir) / "7.orbax-checkpoint-tmp",
     )
+    (checkpoint.directory(workdir) / "²").mkdir()  # a digit, but no number
     assert_sound(workdir, "latest", 6)
     assert list(checkpoint.set_aside_damaged(workdir)) == []
+
+
+def test_a_link_to_itself_is_no_checkpoint(tmp_path):
+    checkpoint.directory(tmp_path).symlink_to("checkpoints")
+    with pytest.raises(UserError, match="no checkpoint in"):
+        checkpoint.select(tmp_path, "best")
 
 
 @pytest.mark.parametrize("name", ["model", "training"])
