@@ -241,6 +241,6 @@ def test_what_is_no_plain_file_is_written_to_and_stays(tmp_path):
     assert (tmp_path / "link").is_symlink()
 
     reader, writer = os.pipe()
-    with open(reader, "rb") as file, open(writer, "wb"):
+    with os.fdopen(reader, "rb") as file, os.fdopen(writer, "wb"):
         write_atomically(Path(f"/dev/fd/{writer}"), b"through a pipe")
         assert file.read1() == b"through a pipe"
