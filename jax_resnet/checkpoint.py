@@ -10,6 +10,7 @@ follows each save. Nothing that is loaded is executed.
 
 import contextlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -49,23 +50,20 @@ class Writer:
 
     def __init__(self, workdir: Path, *, keep_latest: int = 2):
         policies = ocp.training.preservation_policies
+        decisions = ocp.training.save_decision_policies
+        best = policies.BestN(
+            get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False
+        )
+        self._root = directory(workdir)
         self._checkpointer = ocp.training.Checkpointer(
-            directory(workdir),
-            save_decision_policy=(
-                ocp.training.save_decision_policies.FixedIntervalPolicy(1)
-            ),
+            self._root,
+            save_decision_policy=decisions.FixedIntervalPolicy(1),
             preservation_policy=policies.AnyPreservationPolicy(
-                [
-                    policies.LatestN(keep_latest),
-                    policies.BestN(
-                        get_metric_fn=_rank,
-                        n=1,
-                        keep_checkpoints_without_metrics=False,
-                    ),
-                ]
+                [policies.LatestN(keep_latest), best]
             ),
         )
         self._pending: Any = None
+        self._step = 0
 
     def save(
         self,
@@ -90,25 +88,27 @@ class Writer:
             UserError: if this save or the one before it cannot be written.
         """
         self.wait()
+        trees = {"model": model, "training": training}
         contents: dict[str, Any] = {
             **metadata,
             "format_version": FORMAT_VERSION,
             "step": step,
             "metrics": dict(metrics) if metrics else None,
-            "digests": {
-                "model": digest_arrays(model),
-                "training": digest_arrays(training),
-            },
+            "digests": {name: digest_arrays(tree) for name, tree in trees.items()},
         }
         contents["digests"]["metadata"] = digest_json(contents)
+        size = sum(a.nbytes for tree in trees.values() for a in tree.values())
         with _failures_named(step):
-            # Without it orbax would wait five minutes for a folder to appear.
-            if not Path(self._checkpointer.directory).is_dir():
+            # Orbax would wait five minutes for the folder to appear, and its threads
+            # print their tracebacks when they run out of room.
+            if not self._root.is_dir():
                 raise FileNotFoundError("its folder has gone")
+            if shutil.disk_usage(self._root).free < 2 * size + 2**20:
+                raise OSError("no space left on the disk")
             self._pending = self._checkpointer.save_checkpointables_async(
                 step,
-                {"model": model, "training": training},
-                overwrite=step in _steps(Path(self._checkpointer.directory)),
+                trees,
+                overwrite=step in _steps(self._root),
                 metrics=contents["metrics"],
                 custom_metadata=contents,
             )
@@ -128,14 +128,15 @@ class Writer:
                 pending.result()
                 # A process killed before this line leaves a step without manifest,
                 # which its metadata's digests still protect.
-                write_manifest(Path(self._checkpointer.directory) / str(self._step))
+                write_manifest(self._root / str(self._step))
 
     def close(self) -> None:
         """Completes the last save and releases orbax's threads."""
         try:
             self.wait()
         finally:
-            self._checkpointer.close()
+            with _failures_named(self._step):
+                self._checkpointer.close()
 
 
 def exists(workdir: Path) -> bool:
@@ -291,7 +292,7 @@ def _failures_named(step: int) -> Iterator[None]:
     # Orbax and its storage raise whatever their layers do when a write fails.
     except Exception as error:
         text = " ".join(str(error).split())
-        if "no space left on device" in text.lower():
+        if "no space left on" in text.lower():
             text = "no space left on the disk"
         raise UserError(
             f"cannot save the checkpoint of step {step}: {text[:300]}; the one before "

@@ -208,19 +208,21 @@ def train(
         on_epoch=finish_epoch,
     )
     interrupt.begin()
+    complete = False  # also when the last epoch cannot be saved
     try:
         state, sums = loop.run(state, sums)
-        if len(history) < settings.train.epochs:
+        complete = len(history) == settings.train.epochs
+        if not complete:
             saver.save_interrupted(state, sums)
     finally:
         progress.close()
         writer.close()
         report.finish(
-            complete=len(history) == settings.train.epochs,
+            complete=complete,
             wall_seconds=clock.wall,
             compile_seconds=compile_seconds,
         )
-    if len(history) < settings.train.epochs:
+    if not complete:
         _say("stopped; the same command resumes")
         return interrupt.exit_code
     _say_result(workdir, history, dataset.eval_name)

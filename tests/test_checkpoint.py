@@ -201,6 +201,17 @@ def test_a_newer_format_is_named(workdir, monkeypatch):
         checkpoint.select(workdir, "latest")
 
 
+def test_a_full_disk_is_noticed_before_anything_is_written(workdir, monkeypatch):
+    writer = checkpoint.Writer(workdir)
+    before = sorted(checkpoint.directory(workdir).rglob("*"))
+    full = shutil.disk_usage(workdir)._replace(free=2**20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    with pytest.raises(UserError, match="step 7: no space left on the disk; the one"):
+        save(writer, 7)
+    writer.close()
+    assert sorted(checkpoint.directory(workdir).rglob("*")) == before
+
+
 def test_a_failed_save_is_named_and_the_one_before_intact(workdir):
     writer = checkpoint.Writer(workdir)
     root = checkpoint.directory(workdir)
