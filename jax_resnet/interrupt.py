@@ -40,7 +40,11 @@ class Interrupt:
         self._writer.setblocking(False)
         self._fd_before = signal.set_wakeup_fd(self._writer.fileno())
         # Python writes to the wakeup descriptor only for signals that it handles.
-        self._before = {s: signal.signal(s, self._note) for s in SIGNALS}
+        self._before = {
+            number: signal.signal(number, self._note)
+            for number in SIGNALS
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+        }  # an ignored SIGHUP is nohup's doing
         threading.Thread(target=self._watch, daemon=True).start()
         return self
 
