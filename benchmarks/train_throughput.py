@@ -8,16 +8,13 @@ processes wait. A machine that slows down for a while slows all of them.
 """
 
 import argparse
-import datetime
 import os
-import platform
-import shlex
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
+import tables
 from rounds import Result, measure
 from variant import LABELS, TRAIN_IMAGES, WARM_UP_STEPS, Options
 
@@ -28,20 +25,13 @@ _MIB = 2**20
 # XLA for CPU leaves its fast convolutions aside in a loop, and torch.compile takes
 # minutes there.
 _ON_REQUEST_ON_CPU = ("ours-loop", "torch-compile", "torch-graph", "torch-augment")
-# Seen on two cores at load 9: 6470 ms a step with two threads, 84 ms with one.
-_BUSY = (
-    "PyTorch's threads wait for each other in every operation and lose far more to "
-    "other work than XLA's, so compare on an idle machine"
-)
 
 
 def table(results: Mapping[str, Result], options: Options, steps: int) -> str:
     """The results in Markdown: median (least to greatest) of the rounds."""
     on_gpu = options.device == "gpu"
-    lines = [
-        "| variant | images/s | ms/step | compile and warm-up, s | peak memory, MiB |",
-        "|---|---|---|---|---|",
-    ]
+    timed = ("images/s", "ms/step", "compile and warm-up, s")
+    rows = []
     chosen = "ours-loop" if on_gpu else "ours-dispatch"
     for name, result in results.items():
         if not result.rounds:
@@ -51,13 +41,13 @@ def table(results: Mapping[str, Result], options: Options, steps: int) -> str:
         used = ", as train.py does" if name == chosen else ""
         cells = (
             f"`{name}`: {LABELS[name]}{used}",
-            _spread(rates, 0),
-            _spread(milliseconds, 2),
+            tables.spread(rates, 0),
+            tables.spread(milliseconds, 2),
             f"{result.warm_up:.1f}",
             f"{result.peak_memory / _MIB:,.0f}",
         )
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return tables.table(("variant", *timed, "peak memory, MiB"), rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,31 +67,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name for name in LABELS if on_gpu or name not in _ON_REQUEST_ON_CPU
     ]
     load = os.getloadavg()[0]
-    busy = not on_gpu and load > 0.5
-    if busy:
-        print(f"warning: load average {load:.1f}; {_BUSY}", file=sys.stderr, flush=True)
+    busy = not on_gpu and tables.warn_if_busy(load)
     measured = measure(names, options, steps=steps, rounds=chosen.rounds)
-    command = shlex.join(["python", "benchmarks/train_throughput.py", *arguments])
-    hardware = ", ".join(filter(None, (measured.gpu, _cpu())))
-    versions = ", ".join(f"{name} {v}" for name, v in measured.versions.items())
     memory = "the device's allocator" if on_gpu else "the process and its libraries"
+    work = (
+        f"Work: ResNet-{options.depth}, batch {options.batch_size}, {options.dtype}, "
+        f"augmentation: {options.augment}; forward, backward, SGD with momentum and "
+        "weight decay",
+        f"Median (least to greatest) of {chosen.rounds} rounds of {steps} steps, "
+        f"variants in turns; each round after {max(1, steps // 10)} uncounted steps",
+    )
+    heading = tables.heading(
+        "train_throughput.py",
+        arguments,
+        work,
+        load=load,
+        versions=measured.versions,
+        gpu=measured.gpu,
+    )
     report = f"""\
-    {command}
-
-- Work: ResNet-{options.depth}, batch {options.batch_size}, {options.dtype}, \
-augmentation: {options.augment}; forward, backward, SGD with momentum and weight decay
-- Median (least to greatest) of {chosen.rounds} rounds of {steps} steps, variants in \
-turns; each round after {max(1, steps // 10)} uncounted steps
-- Hardware: {hardware}; load average before: {load:.1f}
-- Versions: {versions}
-- Date: {datetime.date.today().isoformat()}
+{heading}
 
 {table(measured.results, options, steps)}
 
 Compile and warm-up: to the end of the first {WARM_UP_STEPS} steps, nothing cached. \
 Peak memory: of {memory}, from the start, compilation included.
 """
-    report += f"\n- The machine was busy: {_BUSY}" if busy else ""
+    report += f"\n- The machine was busy: {tables.BUSY}" if busy else ""
     report += "".join(f"\n- `{name}` {note}" for name, note in measured.notes.items())
     report = report.rstrip() + "\n"
     print(report, end="", flush=True)
@@ -163,21 +155,6 @@ def _platform(kind: str) -> str:
             "--device cpu"
         ) from None
     return "cpu" if found == "cpu" else "gpu"
-
-
-def _cpu() -> str:
-    model = platform.machine()
-    if (information := Path("/proc/cpuinfo")).exists():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.split(":", 1)[1].strip()
-                break
-    return f"{model} with {len(os.sched_getaffinity(0))} cores"
-
-
-def _spread(values: Sequence[float], digits: int) -> str:
-    middle, least, most = statistics.median(values), min(values), max(values)
-    return f"{middle:,.{digits}f} ({least:,.{digits}f} to {most:,.{digits}f})"
 
 
 if __name__ == "__main__":

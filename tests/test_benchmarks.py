@@ -1,7 +1,11 @@
-"""The throughput benchmark: its command line, its table, and PyTorch's augmentation."""
+"""The benchmarks: command lines, tables, and what they compute."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import convolutions
+import loading
 import numpy as np
 import pytest
 import train_throughput
@@ -32,6 +36,23 @@ OPTIONS = Options(
 def test_bad_arguments_are_refused_in_one_line(arguments, message):
     with pytest.raises(UserError, match=re.escape(message)) as caught:
         train_throughput.main(arguments)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "message"),
+    [
+        (convolutions, ["--batch-size", "0"], "--batch-size must be at least 1"),
+        (convolutions, ["--calls", "-1"], "--calls must be at least 1"),
+        (loading, ["--rounds", "0"], "--rounds must be at least 1"),
+        (loading, ["--name", "synthetc"], "did you mean 'synthetic'"),
+    ],
+)
+def test_bad_arguments_of_the_others_too(tmp_path, program, arguments, message):
+    if program is loading:
+        arguments = [*arguments, "--data-dir", str(tmp_path)]
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        program.main(arguments)
     assert "\n" not in str(caught.value)
 
 
@@ -71,6 +92,85 @@ def test_variants_run_in_turns(tmp_path, capsys, monkeypatch):
     assert "`torch-graph` skipped: CUDA graphs need a GPU" in printed.out
     turns = re.findall(r"^round (./2, \S+):", printed.err, re.MULTILINE)
     assert turns == [f"{i}/2, {name}" for i in (1, 2) for name in names[:2]]
+
+
+class TestConvolutions:
+    @pytest.mark.parametrize("operation", convolutions.OPERATIONS)
+    def test_programs_compute_the_same(self, operation):
+        operands = convolutions.random_operands(side=5, channels=3, batch_size=2)
+        x, w, dy = (operand.astype(np.float64) for operand in operands)
+        padded = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
+        # Entry [n, h, w, i, r, s] is what the kernel's pixel [r, s] meets at [h, w].
+        seen = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+        around = np.pad(dy, [(0, 0), (1, 1), (1, 1), (0, 0)])
+        met = np.lib.stride_tricks.sliding_window_view(around, (3, 3), axis=(1, 2))
+        expected = {
+            "forward": lambda: np.einsum("nhwirs,rsio->nhwo", seen, w),
+            "gradient by the input": lambda: np.einsum(
+                "nhwors,rsio->nhwi", met, w[::-1, ::-1]
+            ),
+            "gradient by the weights": lambda: np.einsum("nhwirs,nhwo->rsio", seen, dy),
+        }[operation]()
+        programs = dict(convolutions.programs(operation, operands))
+        assert len(programs) >= 2 + (operation == "gradient by the weights")
+        for program in programs.values():
+            for calls in (1, 2):
+                found = np.asarray(program(calls))
+                np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+    def test_the_table_has_a_row_for_each_layer_and_program(self, capsys, monkeypatch):
+        monkeypatch.setattr(convolutions, "LAYERS", ((4, 2), (2, 3)))
+        command = "--batch-size 2 --calls 1 --rounds 2"
+        assert convolutions.main(command.split()) == 0
+        printed = capsys.readouterr().out
+        assert printed.startswith(
+            "    python benchmarks/convolutions.py --batch-size 2"
+        )
+        assert "2 rounds of 1 calls" in printed
+        rows = [
+            [cell.strip() for cell in line.strip("|").split("|")]
+            for line in printed.splitlines()
+            if re.match(r"\| \d", line)
+        ]
+        assert {row[0] for row in rows} == {"2 at 4x4", "3 at 2x2"}
+        spread = r"[\d.]+ \([\d.]+ to [\d.]+\)"
+        for _, program, *cells in rows:
+            timed = [bool(re.fullmatch(spread, cell)) for cell in cells]
+            dots_only = "dots" in program
+            assert timed == [not dots_only, not dots_only, True]
+
+
+def test_each_round_loads_with_an_empty_and_a_filled_cache(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "data"))
+    from data_fixtures import prepare_cifar
+
+    monkeypatch.setenv("JAX_RESNET_CACHE", str(tmp_path / "cache"))
+    prepare_cifar("cifar100", tmp_path / "tfds", n_train=10, n_test=5)
+    load, found, processes = loading.seconds_to_load, [], []
+
+    def seconds_to_load(name, data_dir, cache_dir):
+        found.append((cache_dir, any(Path(cache_dir).iterdir())))
+        assert load(name, data_dir, cache_dir) > 0
+        return float(len(found))
+
+    def in_this_process(workers, _):
+        processes.append(ThreadPoolExecutor(workers))
+        return processes[-1]
+
+    monkeypatch.setattr(loading, "seconds_to_load", seconds_to_load)
+    monkeypatch.setattr(loading, "ProcessPoolExecutor", in_this_process)
+    assert loading.main(["--data-dir", str(tmp_path / "tfds"), "--rounds", "2"]) == 0
+    folders, filled = zip(*found, strict=True)
+    assert filled == (False, True, False, True)
+    assert folders[0] == folders[1] != folders[2] == folders[3]
+    assert len(processes) == 4
+    assert not (tmp_path / "cache").exists()
+    printed = capsys.readouterr().out
+    assert "loading cifar100, 15 images" in printed
+    assert "cache written | 2.00 (1.00 to 3.00) |" in printed
+    assert "verified | 3.00 (2.00 to 4.00) |" in printed
 
 
 @pytest.fixture
