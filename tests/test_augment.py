@@ -9,71 +9,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from augment_fixtures import (
+    CONSTANTS,
+    DRAWS,
+    LEAST_P,
+    RECIPE,
+    SETTINGS,
+    assert_uniform,
+    keys,
+    one_after_the_other,
+    over_keys,
+    pictures,
+)
 from PIL import Image, ImageEnhance
 from scipy import stats
 
-from jax_resnet import augment, geometry
-from jax_resnet.errors import UserError
-
-RECIPE = (
-    "random_crop",
-    "random_flip",
-    "random_rotation",
-    "color_jitter",
-    "normalize",
-    "random_erasing",
-    "cutout",
-)
-SETTINGS = {
-    "random_crop": {"padding": 4},
-    "random_flip": {"probability": 0.5},
-    "random_rotation": {"degrees": 15.0},
-    "color_jitter": {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2},
-    "random_erasing": {
-        "probability": 0.5,
-        "area": (0.02, 0.33),
-        "aspect": (0.3, 3.3),
-        "tries": 10,
-    },
-    "cutout": {"size": 16},
-}
-CONSTANTS = {"mean": (0.5071, 0.4867, 0.4408), "std": (0.2675, 0.2565, 0.2761)}
-DRAWS = 10_000
-# Seeds are fixed, so these tests always give the same answer; a wrong distribution
-# has a p-value of practically 0 at 10,000 draws.
-LEAST_P = 1e-3
-
-
-def pictures(count, height=32, width=32, channels=3, seed=0):
-    """Noise, with patches of extreme levels so that clipping happens."""
-    rng = np.random.default_rng(seed)
-    images = rng.integers(0, 256, (count, height, width, channels), np.uint8)
-    images[:, : height // 4] //= 8
-    images[:, -height // 4 :] |= 0xE0
-    return jnp.asarray(images)
-
-
-def keys(count, seed=0):
-    return jax.random.split(jax.random.key(seed), count)
-
-
-def over_keys(function, count=DRAWS, seed=0):
-    return jax.tree.map(np.asarray, jax.jit(jax.vmap(function))(keys(count, seed=seed)))
-
-
-def rotated(images, angles):
-    shape = images.shape[1:3]
-
-    def rotate(image, angle):
-        return geometry.sample(image, geometry.rotate(geometry.identity(*shape), angle))
-
-    return np.asarray(jax.jit(jax.vmap(rotate))(images, angles))
-
-
-def assert_uniform(values, low, high):
-    assert values.min() >= low
-    assert values.max() <= high
-    assert stats.kstest(values, stats.uniform(low, high - low).cdf).pvalue > LEAST_P
+from jax_resnet import augment
 
 
 def assert_equally_likely(values, expected):
@@ -83,37 +34,6 @@ def assert_equally_likely(values, expected):
 
 
 # Against Pillow
-
-
-@pytest.mark.parametrize("shape", [(32, 32), (28, 28), (33, 33), (20, 37)])
-@pytest.mark.parametrize("degrees", [15, 180])
-def test_rotation_is_pillows(shape, degrees):
-    count = 1000
-    angles = np.random.default_rng(0).uniform(-degrees, degrees, count)
-    special = [0, 1e-8, -1e-20, 0.5, 7.5, -15, 15, 30, -30, 45, 60, -60, 120]
-    special += [90, -90, 180, -180] if shape[0] == shape[1] else [180, -180]
-    angles = np.float32([*special, *angles])
-    images = pictures(len(angles), *shape)
-    found = rotated(images, angles)
-    for image, angle, ours in zip(np.asarray(images), angles, found, strict=True):
-        expected = Image.fromarray(image).rotate(
-            float(angle), Image.Resampling.NEAREST, fillcolor=(0, 0, 0)
-        )
-        np.testing.assert_array_equal(ours, expected, err_msg=str(angle))
-
-
-def test_rotations_fixed_point_integers_are_those_of_float64():
-    angles = np.random.default_rng(0).uniform(-15, 15, 300_000).astype(np.float32)
-    step = np.round(angles * 64)
-    remainder = (angles - step / np.float32(64)) * np.float32(math.radians(1))
-    whole, fraction = jax.vmap(geometry._fixed_point_sine)(
-        jnp.int32(step), jnp.float32(remainder)
-    )
-    exact = 65536 * np.sin(np.radians(angles.astype(np.float64)))
-    np.testing.assert_array_equal(whole, np.floor(exact + 0.5))
-    found = np.asarray(whole) + np.asarray(fraction, np.float64)
-    np.testing.assert_allclose(found, exact, rtol=0, atol=2e-6)
-
 
 ENHANCE = {
     "brightness": ImageEnhance.Brightness,
@@ -175,19 +95,6 @@ def test_flip(probability):
     assert stats.binomtest(flipped.sum(), DRAWS, probability).pvalue > LEAST_P
 
 
-def test_rotation_angle_is_uniform():
-    # Where two far points of an imagined image come to lie, the angle can be read.
-    column = jnp.int32([[0, 20_000]])
-    valid = jnp.ones((1, 2), bool)
-    points = geometry.Coordinates(jnp.zeros_like(column), column, valid)
-    turned = over_keys(lambda key: geometry.random_rotation(key, points, degrees=15.0))
-    down = turned.row[:, 0, 1] - turned.row[:, 0, 0]
-    right = turned.column[:, 0, 1] - turned.column[:, 0, 0]
-    angles = np.degrees(np.arctan2(down, right))
-    assert_uniform(angles, -15.01, 15.01)
-    assert angles.min() < -14.9 and angles.max() > 14.9
-
-
 def test_jitter_draws():
     amounts = jnp.float32([0.2, 0.1, 0.3])
     factors, order = over_keys(lambda key: augment.draw_jitter(key, amounts))
@@ -237,12 +144,12 @@ def test_erasing_area_and_aspect():
     assert correlation.pvalue > LEAST_P
 
 
-def rectangles_one_by_one(rng, height, width):
+def rectangles_one_by_one(rng, height, width, area, aspect):
     """The draw as a loop, in float64: top, left, height, width or None."""
     for _ in range(10):
-        area = rng.uniform(0.02, 0.33) * height * width
-        aspect = math.exp(rng.uniform(math.log(0.3), math.log(3.3)))
-        h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        target = rng.uniform(*area) * height * width
+        ratio = math.exp(rng.uniform(*np.log(aspect)))
+        h, w = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
         if h < height and w < width:
             top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
             return int(top), int(left), h, w
@@ -253,12 +160,11 @@ def rectangles_one_by_one(rng, height, width):
 def test_erasing_rectangles_are_those_of_a_loop(shape):
     # In the flat shape few rectangles fit, so that the tries matter.
     rng = np.random.default_rng(0)
-    expected = np.array([rectangles_one_by_one(rng, *shape) for _ in range(DRAWS)])
-    found = over_keys(
-        lambda key: augment.draw_rectangle(
-            key, shape, 1.0, (0.02, 0.33), (0.3, 3.3), 10
-        )
+    ranges = SETTINGS["random_erasing"]["area"], SETTINGS["random_erasing"]["aspect"]
+    expected = np.array(
+        [rectangles_one_by_one(rng, *shape, *ranges) for _ in range(DRAWS)]
     )
+    found = over_keys(lambda key: augment.draw_rectangle(key, shape, 1.0, *ranges, 10))
     for ours, theirs in zip(found.T, expected.T, strict=True):
         values = np.unique([*ours, *theirs])
         counts = [[(side == v).sum() for v in values] for side in (ours, theirs)]
@@ -274,7 +180,7 @@ def test_erasing_sets_one_rectangle_to_zero_half_of_the_time():
     image = jnp.ones((32, 32, 3))
     found = over_keys(lambda key: augment.random_erasing(key, image, **settings))
     rectangles = over_keys(
-        lambda key: augment.draw_rectangle(key, (32, 32), *settings.values())
+        lambda key: augment.draw_rectangle(key, (32, 32), tries=10, **settings)
     )
     erased = rectangles[:, 2] > 0
     assert stats.binomtest(erased.sum(), DRAWS, 0.5).pvalue > LEAST_P
@@ -316,44 +222,6 @@ def whole_recipe(channels):
     return jax.jit(augment.build(RECIPE, SETTINGS, **constants))
 
 
-COMPILED = {
-    name: jax.jit(partial(getattr(augment, name), **settings))
-    for name, settings in SETTINGS.items()
-}
-
-
-def one_after_the_other(key, image, recipe=RECIPE, constants=CONSTANTS):
-    for name, step_key in zip(recipe, jax.random.split(key, len(recipe)), strict=True):
-        if name == "normalize":
-            image = augment.normalize(image, **constants)
-        else:
-            image = COMPILED[name](step_key, image)
-    return image
-
-
-@pytest.mark.parametrize(
-    "names",
-    [
-        ("random_crop", "random_flip", "random_rotation"),
-        ("random_rotation", "random_flip", "random_crop"),
-        ("random_rotation", "random_rotation", "random_crop", "random_crop"),
-    ],
-)
-def test_one_gather_is_the_transforms_one_after_the_other(names):
-    recipe = (*names, "normalize")
-    images = pictures(64, 28, 33)
-    key = jax.random.key(0)
-    found = jax.jit(augment.build(recipe, SETTINGS, **CONSTANTS))(key, images)
-    expected = jax.jit(jax.vmap(partial(one_after_the_other, recipe=recipe)))(
-        jax.random.split(key, len(images)), images
-    )
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-    text = str(
-        jax.make_jaxpr(augment.build(recipe, SETTINGS, **CONSTANTS))(key, images)
-    )
-    assert text.count("u8[64,28,33,3] = gather") == 1
-
-
 @pytest.mark.parametrize("channels", [1, 3])
 def test_reference_vmap_and_jit_agree(channels):
     constants = {name: values[:channels] for name, values in CONSTANTS.items()}
@@ -391,69 +259,3 @@ def test_normalize_alone_is_evaluations():
     images = pictures(4)
     found = augment.build(["normalize"], {}, **CONSTANTS)(jax.random.key(0), images)
     np.testing.assert_array_equal(found, augment.normalize(images, **CONSTANTS))
-
-
-# Bad input
-
-
-@pytest.mark.parametrize(
-    ("recipe", "message"),
-    [
-        (["random_crp", "normalize"], "did you mean 'random_crop'"),
-        (["mixup", "normalize"], "known: random_crop"),
-        (["random_crop"], "exactly once, not 0"),
-        (["normalize", "normalize"], "exactly once, not 2"),
-        (["normalize", "random_flip"], "'random_flip' must come before"),
-        (["normalize", "color_jitter"], "'color_jitter' must come before"),
-        (["cutout", "normalize"], "'cutout' must come after"),
-    ],
-)
-def test_bad_recipes(recipe, message):
-    with pytest.raises(UserError, match=message) as error:
-        augment.build(recipe, SETTINGS, **CONSTANTS)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "settings", "message"),
-    [
-        ("random_crop", {"pading": 4}, "random_crop.pading; did you mean 'padding'"),
-        ("random_crop", {}, "random_crop.padding is missing"),
-        ("random_crop", {"padding": -1}, "padding must be a whole number from 0"),
-        ("random_crop", {"padding": 1.5}, "padding must be a whole number"),
-        ("random_crop", {"padding": True}, "padding must be a whole number"),
-        ("random_flip", {"probability": 1.1}, "must be a number from 0 to 1, not 1.1"),
-        ("random_flip", {"probability": math.nan}, "must be a number from 0 to 1"),
-        ("random_flip", {"probability": "often"}, "must be a number from 0 to 1"),
-        ("random_rotation", {"degrees": 181}, "degrees must be a number from 0 to 180"),
-        ("random_erasing", {"area": (0.3, 0.1)}, "area must be two numbers, in order"),
-        ("random_erasing", {"area": 0.3}, "area must be two numbers"),
-        ("random_erasing", {"area": (0.1, "x")}, "area must be two numbers"),
-        ("random_erasing", {"aspect": (0, 3)}, "aspect must be two numbers"),
-        ("random_erasing", {"tries": 0}, "tries must be a whole number from 1"),
-        ("cutout", {"size": 0}, "size must be a whole number from 1"),
-        ("cutuot", {"size": 1}, "unknown augmentation 'cutuot'; did you mean 'cutout'"),
-    ],
-)
-def test_bad_settings(name, settings, message):
-    changed = SETTINGS.get(name, {}) | settings if settings else {}
-    if "pading" in settings:
-        changed = settings
-    with pytest.raises(UserError, match=message) as error:
-        augment.build(RECIPE, SETTINGS | {name: changed}, **CONSTANTS)
-    assert "\n" not in str(error.value)
-
-
-def test_settings_of_what_is_not_in_the_recipe_are_checked():
-    settings = {"cutout": {"size": math.nan}}
-    with pytest.raises(UserError, match=r"cutout.size must be"):
-        augment.build(["normalize"], settings, **CONSTANTS)
-
-
-def test_whole_numbers_and_lists_are_as_good():
-    settings = SETTINGS | {
-        "random_rotation": {"degrees": 15},
-        "random_erasing": {"probability": 0.5, "area": [0.02, 0.33], "aspect": [1, 2]},
-    }
-    apply = augment.build(list(RECIPE), settings, **CONSTANTS)
-    assert jax.eval_shape(apply, jax.random.key(0), pictures(2)).shape == (2, 32, 32, 3)

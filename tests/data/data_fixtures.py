@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from jax_resnet import data
 from jax_resnet.data.prepare import ARCHIVES, Archive, prepare
+from jax_resnet.errors import UserError
 
 Arrays = tuple[np.ndarray, np.ndarray]  # images, labels
 
@@ -50,9 +53,9 @@ def place_archive(name: str, splits: Mapping[str, Arrays], folder: Path) -> Arch
             entry = tarfile.TarInfo(member)
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
-    data = path.read_bytes()
+    packed = path.read_bytes()
     return dataclasses.replace(
-        archive, sha256=hashlib.sha256(data).hexdigest(), size=len(data)
+        archive, sha256=hashlib.sha256(packed).hexdigest(), size=len(packed)
     )
 
 
@@ -127,6 +130,23 @@ def sorted_by_pixels(images: np.ndarray, labels: np.ndarray) -> Arrays:
     """The same records in an order of their own."""
     order = sorted(range(len(images)), key=lambda i: images[i].tobytes())
     return images[order], labels[order]
+
+
+def same_records(split, expected):
+    for a, b in zip(
+        sorted_by_pixels(split.images, split.labels),
+        sorted_by_pixels(*expected),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def refused(match, name="cifar100", **settings):
+    settings = {"data_dir": None, **settings}
+    for function in (data.describe, data.load):
+        with pytest.raises(UserError, match=match) as caught:
+            function(name, **settings)
+        assert "\n" not in str(caught.value)
 
 
 def _encode(value: Any) -> Any:
