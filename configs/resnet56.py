@@ -76,6 +76,7 @@ def get_config() -> ConfigDict:
     config.train.device = "auto"  # "gpu", "cpu", or "auto": a GPU if there is one
     config.train.steps_per_call = 0  # changes no result; 0 adapts it to the speed
     config.train.compilation_cache = ""  # "" is $XDG_CACHE_HOME/jax_resnet/xla
+    config.train.max_skipped_steps = 0  # of an epoch, whose loss is not finite
 
     config.checkpoint = ConfigDict()
     config.checkpoint.keep_latest = 2  # besides the best; at least 2

@@ -41,8 +41,11 @@ FIELDS: dict[str, type] = {
     "train.device": str,
     "train.steps_per_call": int,
     "train.compilation_cache": str,
+    "train.max_skipped_steps": int,
     "checkpoint.keep_latest": int,
 }
+# Fields that older configs lack, with the value that means what was done before.
+ADDED = {"train.max_skipped_steps": 0}
 _LEAST = {
     "seed": 0,
     "optimizer.learning_rate": 0,
@@ -52,6 +55,7 @@ _LEAST = {
     "train.batch_size": 1,
     "train.eval_batch_size": 1,
     "train.steps_per_call": 0,
+    "train.max_skipped_steps": 0,
     "checkpoint.keep_latest": 2,
 }
 # Far above what anyone trains: a slip of the finger fills no memory.
@@ -105,7 +109,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
         raise UserError(f"cannot set the config: {_one_line(error)}") from error
     if unparsed:
         raise UserError(f"unexpected argument {unparsed[0]!r}; options begin with --")
-    _validate(flatten(config))
+    check(flatten(config))
     return config.lock()
 
 
@@ -135,9 +139,16 @@ def to_json(config: ConfigDict) -> dict[str, Any]:
 def differences(
     old: Mapping[str, Any], new: Mapping[str, Any], ignored: Sequence[str] = ()
 ) -> Iterator[str]:
-    """Says which fields differ between two configs, but for the ``ignored`` ones."""
-    old_fields, new_fields = flatten(old), flatten(new)
+    """Says which fields differ between two configs, but for the ``ignored`` ones.
+
+    A field that an older config lacks has its value in :data:`ADDED`. Those ignored
+    are whole names, or groups such as ``"augment."``.
+    """
+    old_fields, new_fields = ({**ADDED, **flatten(config)} for config in (old, new))
+    groups = tuple(name for name in ignored if name.endswith("."))
     for name in sorted({*old_fields, *new_fields}.difference(ignored)):
+        if name.startswith(groups):
+            continue
         before, after = (f.get(name, "absent") for f in (old_fields, new_fields))
         if before != after:
             yield f"{name} was {before!r} and is {after!r}"
@@ -175,7 +186,12 @@ def _run(path: Path) -> ConfigDict:
     return config
 
 
-def _validate(fields: Mapping[str, Any]) -> None:
+def check(fields: Mapping[str, Any]) -> None:
+    """Checks the fields of a config, by dotted name, as far as it can without data.
+
+    Raises:
+        UserError: if one is missing, unknown, of the wrong type or out of range.
+    """
     for name in fields:
         if name not in FIELDS and not name.startswith("augment."):
             raise UserError(

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,18 +44,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output = (
         options.output or options.workdir / f"evaluation-{_slug(options.split)}.json"
     )
-
     chosen = device.select(options.device, "--device")
     device.cache_compilations("", chosen)
     started = time.monotonic()
     predictor = Predictor.restore(
         options.workdir, options.checkpoint, batch_size=options.batch_size
     )
-    # Now rather than after minutes of evaluation.
-    if not os.access(output if output.exists() else output.parent, os.W_OK):
+    # Now rather than after minutes of evaluation. A run that lies where it cannot be
+    # written to is worth evaluating all the same.
+    writable = os.access(output if output.exists() else output.parent, os.W_OK)
+    if options.output and not writable:
         raise UserError(f"cannot write {output}: name another file with --output")
-    saved = predictor.metadata
-    settings = saved["config"]["data"]
+    record = predictor.record
+    settings = record.config["data"]
     info, split = data.load_split(
         settings["name"],
         options.split,
@@ -65,36 +65,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
         train_split=settings["train_split"],
         holdout=settings["holdout"],
     )
-    if info.class_names != predictor.class_names:
+    if info.class_names != predictor.info.class_names:
         raise UserError(
             f"the data has {info.num_classes} classes that are not the model's "
-            f"{len(predictor.class_names)}: check --data-dir"
+            f"{predictor.info.num_classes}: check --data-dir"
         )
     ready = time.monotonic()
     logits = predictor.logits(split.images)
     evaluation = metrics.evaluate(logits, split.labels, info=info)
     seconds = time.monotonic() - ready
 
-    epoch = len(saved["history"])
+    epoch = len(record.history)
     report = {
         "checkpoint": options.checkpoint,
-        "step": saved["step"],
+        "step": predictor.step,
         "epoch": epoch,
-        "selected_on": saved["run"]["eval_name"],
+        "selected_on": record.run.eval_name,
         "dataset": info.name,
         "split": options.split,
         "device": device.describe(chosen),
         **evaluation.as_dict(),
     }
     print(
-        f"{saved['run']['title']}, {options.checkpoint} checkpoint: epoch {epoch}, "
-        f"step {saved['step']}, selected on {saved['run']['eval_name']}\n"
+        f"{record.run.title}, {options.checkpoint} checkpoint: epoch {epoch}, "
+        f"step {predictor.step}, selected on {record.run.eval_name}\n"
         f"{info.name} {options.split} on {device.describe(chosen)}: ready in "
         f"{ready - started:.1f} s, evaluated in {seconds:.1f} s\n"
     )
     print(metrics.format_evaluation(evaluation))
-    write_atomically(output, (json.dumps(report, indent=2) + "\n").encode())
-    print(f"\nwritten to {output}")
+    if writable:
+        write_atomically(output, (json.dumps(report, indent=2) + "\n").encode())
+        print(f"\nwritten to {output}")
+    else:
+        print(f"\nnot written, as {output.parent} is read-only; --output names a file")
     return 0
 
 
@@ -103,4 +106,4 @@ def _slug(split: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    run(main)

@@ -12,7 +12,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any, TypedDict
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
 
 from jax_resnet import __version__
 
@@ -22,7 +24,8 @@ class EpochRecord(TypedDict):
 
     Top-1 and top-5 are fractions in [0, 1], losses nats per image. ``step`` is the
     number of steps done and ``learning_rate`` that of the last one.
-    ``images_per_second`` counts training images.
+    ``images_per_second`` counts training images. ``skipped_steps``, those left out
+    because they were not finite, is there only if there were any.
     """
 
     epoch: int
@@ -35,6 +38,22 @@ class EpochRecord(TypedDict):
     learning_rate: float
     seconds: float
     images_per_second: float
+    skipped_steps: NotRequired[int]
+
+
+@dataclass
+class Clock:
+    """Seconds spent, carried over from the earlier starts of a resumed run.
+
+    Attributes:
+        wall: in the whole run before this start.
+        epoch: in the unfinished epoch.
+        training: in that epoch's training steps, without its evaluation.
+    """
+
+    wall: float = 0.0
+    epoch: float = 0.0
+    training: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +78,7 @@ class RunInfo:
         batch_size: Images in a step.
         seed: Of the run.
         dtype: Compute dtype.
+        changes: What was changed in the config on the way, and from where on.
     """
 
     title: str
@@ -76,6 +96,7 @@ class RunInfo:
     batch_size: int
     seed: int
     dtype: str
+    changes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -134,6 +155,7 @@ def render_log(
         "device": info.device,
         "platform": info.platform,
         "versions": versions,
+        **({"changed": "; ".join(info.changes)} if info.changes else {}),
     }
     header = ["epoch", "train loss", "train top-1 %", "val loss", "val top-1 %"]
     header += ["val top-5 %", "learning rate", "seconds"]
@@ -146,6 +168,9 @@ def render_log(
         "The epoch with the best val top-1 so far is bold.",
         _table(header, [_cells(record, bold=record is best) for record in history]),
     ]
+    if skipped := [record for record in history if record.get("skipped_steps")]:
+        counts = (f"{r['skipped_steps']} in epoch {r['epoch']}" for r in skipped)
+        parts += [f"Steps skipped, not being finite: {', '.join(counts)}."]
     if final is not None and best is not None:
         rows = [["last", *_cells(history[-1])], ["best", *_cells(best)]]
         parts += ["## Result" if complete else "## Result so far"]

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from jax_resnet.files import new_file
+
 MANIFEST = "manifest.json"
 
 
@@ -28,27 +30,31 @@ def digest_json(value: Any) -> str:
 
 def write_manifest(folder: Path) -> None:
     """Writes the digest of every file in a folder into one more file."""
-    text = json.dumps(_digest_files(folder), indent=1)
-    temporary = folder / f".{MANIFEST}"
-    temporary.write_text(text)
-    temporary.replace(folder / MANIFEST)
+    digests = _digest_files(folder)
+    with new_file(folder / MANIFEST) as file:
+        file.write(json.dumps(digests, indent=1).encode())
 
 
 def matches_manifest(folder: Path) -> bool:
-    """Whether every file in a folder is as its manifest says, if it has one."""
+    """Whether a folder has a manifest, which every file in it then matches.
+
+    Raises:
+        ValueError: if a file, or the manifest, is not what was written.
+        OSError: if one cannot be read.
+    """
     try:
         expected = json.loads((folder / MANIFEST).read_text())
     except FileNotFoundError:
-        return True
-    except (OSError, ValueError):
         return False
-    return expected == _digest_files(folder)
+    if expected != _digest_files(folder):
+        raise ValueError(f"not what {MANIFEST} says")
+    return True
 
 
 def _digest_files(folder: Path) -> dict[str, str]:
     digests = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name not in (MANIFEST, f".{MANIFEST}"):
+        if path.is_file() and not path.name.lstrip(".").startswith(MANIFEST):
             name = path.relative_to(folder).as_posix()
             digests[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return digests

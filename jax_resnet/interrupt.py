@@ -1,12 +1,17 @@
-"""Stopping a run on SIGTERM, SIGINT (Ctrl-C) and SIGHUP."""
+"""Stopping a run on SIGTERM, SIGINT (Ctrl-C), SIGHUP, or when its time is up."""
 
+import math
 import os
 import signal
 import socket
 import sys
 import threading
+import time
 from types import FrameType, TracebackType
 
+# What a start, the last save and the last report take, of what a run may last.
+RESERVED_SECONDS = 10.0
+OUT_OF_TIME = 75  # EX_TEMPFAIL of sysexits.h: try again
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -17,19 +22,29 @@ class Interrupt:
     thread does the noticing, because Python runs no signal handler while the main
     thread waits for a device or for the compiler. To be entered in the main thread.
 
-    Attributes:
-        signal: the number of the signal that came, or 0.
+    Args:
+        max_seconds: from now on, after which the run must have ended; None for ever.
     """
 
-    def __init__(self) -> None:
-        self.signal = 0
+    def __init__(self, max_seconds: float | None = None) -> None:
+        self._signal = 0
+        self._deadline = math.inf
+        if max_seconds is not None:
+            self._deadline = time.monotonic() + max_seconds - RESERVED_SECONDS
         self._begun = False
         self._noticed = False
 
     @property
     def exit_code(self) -> int:
-        """What a shell calls a process that the signal ended, such as 143."""
-        return 128 + self.signal
+        """What a shell calls a process that the signal ended, such as 143.
+
+        75 if no signal came, but the time is up.
+        """
+        return 128 + self._signal if self._signal else OUT_OF_TIME
+
+    def is_due(self, seconds: float) -> bool:
+        """Whether to stop now: a signal came, or ``seconds`` more are too many."""
+        return self._signal != 0 or time.monotonic() + seconds > self._deadline
 
     def begin(self) -> None:
         """From here on the first signal is noted instead of obeyed."""
@@ -51,7 +66,7 @@ class Interrupt:
     def _note(self, number: int, _: FrameType | None) -> None:
         # Comes later than the thread, but also while an event loop in the main
         # thread, such as orbax's, has a wakeup descriptor of its own.
-        self.signal = self.signal or number
+        self._signal = self._signal or number
 
     def _watch(self) -> None:
         while number := self._reader.recv(1):
@@ -60,8 +75,8 @@ class Interrupt:
             if self._noticed or not self._begun:
                 os._exit(128 + number[0])
             self._noticed = True
-            self.signal = number[0]
-            name = signal.Signals(self.signal).name
+            self._signal = number[0]
+            name = signal.Signals(self._signal).name
             print(f"\n{name}: saving and stopping", file=sys.stderr, flush=True)
 
     def __exit__(

@@ -16,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_resnet.errors import UserError
-from jax_resnet.history import EpochRecord
+from jax_resnet.history import Clock, EpochRecord
 from jax_resnet.interrupt import Interrupt
+from jax_resnet.programs import Programs
 from jax_resnet.progress import Progress
 from jax_resnet.state import TrainState
-from jax_resnet.steps import Repeated, Sums
+from jax_resnet.steps import Sums
 
 # A signal is answered, and progress shown, after two calls at most.
 SECONDS_PER_CALL = 1.5
@@ -32,54 +33,31 @@ class DivergedError(UserError):
     """The loss is no longer finite."""
 
 
-@dataclass
-class Clock:
-    """Seconds spent, carried over from the earlier starts of a resumed run.
-
-    Attributes:
-        wall: in the whole run before this start.
-        epoch: in the unfinished epoch.
-        training: in that epoch's training steps, without its evaluation.
-    """
-
-    wall: float = 0.0
-    epoch: float = 0.0
-    training: float = 0.0
-
-
 @dataclass(frozen=True)
 class Work:
-    """What there is to do, compiled and on the device.
+    """What there is to do.
 
     Attributes:
-        train_step: over the carry ``(state, sums)``.
-        eval_step: over the carry ``(sums, index)``.
-        epoch_order: ``(key, epoch) -> order``.
+        programs: compiled.
         order_key: of the order of the images.
         step_key: of the augmentations.
-        train_split: images and labels.
-        eval_split: images and labels, padded to whole batches.
+        train_split: images and labels on the device.
+        eval_split: images and labels on the device, padded to whole batches.
         epochs: of the whole run.
-        steps_per_epoch: of training.
-        eval_steps: batches of one evaluation.
-        batch_size: images of a training step.
         learning_rates: of the last step of each epoch.
         steps_per_call: 0 adapts it to the device's speed.
+        max_skipped_steps: in an epoch, for not being finite.
     """
 
-    train_step: Repeated
-    eval_step: Repeated
-    epoch_order: Callable
+    programs: Programs
     order_key: jax.Array
     step_key: jax.Array
     train_split: tuple[jax.Array, jax.Array]
     eval_split: tuple[jax.Array, jax.Array]
     epochs: int
-    steps_per_epoch: int
-    eval_steps: int
-    batch_size: int
     learning_rates: list[float]
     steps_per_call: int
+    max_skipped_steps: int
 
 
 @dataclass
@@ -88,11 +66,13 @@ class _Pace:
 
     fixed: int
     count: int = field(init=False)
+    seconds: float = 0.0  # of the last call
 
     def __post_init__(self) -> None:
         self.count = self.fixed or 1
 
     def update(self, count: int, seconds: float) -> None:
+        self.seconds = seconds
         if not self.fixed:
             wanted = int(SECONDS_PER_CALL / max(seconds / count, 1e-6))
             self.count = max(1, min(wanted, 4 * self.count))
@@ -142,22 +122,22 @@ class Loop:
         Raises:
             DivergedError: as soon as a loss that is not finite is read.
         """
-        work = self._work
+        work, programs = self._work, self._work.programs
         self._last_result = time.monotonic()
         step = int(state.step)
         for epoch in range(len(self._history), work.epochs):
-            order = work.epoch_order(work.order_key, jnp.int32(epoch))
-            end = (epoch + 1) * work.steps_per_epoch
+            order = programs.epoch_order(work.order_key, jnp.int32(epoch))
+            end = (epoch + 1) * programs.steps_per_epoch
             while step < end:
                 count = min(self._train_pace.count, end - step)
-                state, sums = work.train_step(
+                state, sums = programs.train_step(
                     (state, sums), count, *work.train_split, order, work.step_key
                 )
                 step += count
                 self._read_late(
                     _copy(sums), partial(self._trained, step=step, count=count)
                 )
-                if self._interrupt.signal:
+                if self._is_due(self._train_pace):
                     self._read_all()
                     return state, sums
             snapshot = _copy((state, sums))
@@ -170,24 +150,28 @@ class Loop:
 
     def _evaluate(self, state: TrainState, train_sums: Sums) -> bool:
         """Queues the evaluation; whether it was queued to its end."""
-        work = self._work
+        work, programs = self._work, self._work.programs
         carry = (Sums.zeros(), jnp.int32(0))
         done = 0
-        while done < work.eval_steps:
-            count = min(self._eval_pace.count, work.eval_steps - done)
-            carry = work.eval_step(
+        while done < programs.eval_steps:
+            count = min(self._eval_pace.count, programs.eval_steps - done)
+            carry = programs.eval_step(
                 carry, count, state.params, state.batch_stats, *work.eval_split
             )
             done += count
             sums = _copy(carry[0])
-            if done == work.eval_steps:
+            if done == programs.eval_steps:
                 results = (state, train_sums, sums)
                 self._read_late(results, partial(self._finish_epoch, count=count))
             else:
                 self._read_late(sums, partial(self._evaluated, count=count))
-            if self._interrupt.signal and done < work.eval_steps:
+            if done < programs.eval_steps and self._is_due(self._eval_pace):
                 return False
         return True
+
+    def _is_due(self, pace: _Pace) -> bool:
+        # One call is queued, and the one after it would end after the time is up.
+        return self._interrupt.is_due(2 * pace.seconds)
 
     def _read_late(self, results: Any, callback: Callable[[Any], None]) -> None:
         self._late.append((results, callback))
@@ -219,7 +203,20 @@ class Loop:
                 "optimizer.learning_rate or some optimizer.warmup_epochs, in another "
                 "--workdir; the last good checkpoint is kept"
             )
-        self._progress.trained(step, float(sums.loss) / int(sums.count))
+        if self._skipped(sums, step) > self._work.max_skipped_steps:
+            raise DivergedError(
+                f"{self._skipped(sums, step)} steps of the epoch were not finite by "
+                f"step {step}, more than train.max_skipped_steps: try a lower "
+                "optimizer.learning_rate, in another --workdir; the last good "
+                "checkpoint is kept"
+            )
+        self._progress.trained(step, float(sums.loss) / max(int(sums.count), 1))
+
+    def _skipped(self, sums: Sums, step: int) -> int:
+        """Steps up to ``step`` that the sums of its epoch do not count."""
+        programs = self._work.programs
+        steps = (step - 1) % programs.steps_per_epoch + 1
+        return steps - int(sums.count) // programs.batch_size
 
     def _evaluated(self, _: Sums, *, count: int) -> None:
         self._eval_pace.update(count, self._seconds_since_last_result())
@@ -236,12 +233,14 @@ class Loop:
                 "checkpoint is kept"
             )
         epoch = len(self._history) + 1
-        images = self._work.steps_per_epoch * self._work.batch_size
+        programs = self._work.programs
+        images = programs.steps_per_epoch * programs.batch_size
+        skipped = self._skipped(train, int(state.step))
         record = EpochRecord(
             epoch=epoch,
             step=int(state.step),
-            train_loss=float(train.loss) / int(train.count),
-            train_top1=int(train.top1) / int(train.count),
+            train_loss=float(train.loss) / max(int(train.count), 1),
+            train_top1=int(train.top1) / max(int(train.count), 1),
             val_loss=float(evaluation.loss) / int(evaluation.count),
             val_top1=int(evaluation.top1) / int(evaluation.count),
             val_top5=int(evaluation.top5) / int(evaluation.count),
@@ -249,6 +248,8 @@ class Loop:
             seconds=self.clock.epoch,
             images_per_second=images / self.clock.training,
         )
+        if skipped:
+            record["skipped_steps"] = skipped
         self._history.append(record)
         self.clock.epoch = self.clock.training = 0.0
         self._progress.epoch(record)

@@ -13,20 +13,22 @@ from jax_resnet import checkpoint, model
 from jax_resnet import state as states
 from jax_resnet.augment import normalize
 from jax_resnet.errors import UserError
+from jax_resnet.metrics import log_softmax
+from jax_resnet.record import RunRecord
 
 
 class Predictor:
     """A trained model, with what its checkpoint says about it.
 
     Attributes:
-        metadata: the checkpoint's: ``model``, ``dataset``, ``history``, ``run``, ...
-        class_names: in the order of the logits.
-        image_shape: of one image, ``(h, w, c)``.
+        record: of the run that trained it.
+        info: of the data set that it was trained on.
+        step: number of training steps that it has taken.
 
     Args:
-        architecture: arguments of :class:`~jax_resnet.model.ResNet`.
+        record: of a run.
         arrays: parameters and statistics as the checkpoint names them.
-        metadata: of the checkpoint.
+        step: of the checkpoint.
         batch_size: images in a call of the model; it changes speed and memory alone.
 
     Raises:
@@ -35,19 +37,18 @@ class Predictor:
 
     def __init__(
         self,
-        architecture: dict[str, Any],
+        record: RunRecord,
         arrays: dict[str, np.ndarray],
-        metadata: dict[str, Any],
         *,
+        step: int,
         batch_size: int = 500,
     ):
-        self.metadata = metadata
-        dataset = metadata["dataset"]
-        self.class_names: tuple[str, ...] = tuple(dataset["class_names"])
-        self.image_shape: tuple[int, int, int] = tuple(dataset["image_shape"])
+        self.record = record
+        self.info = info = record.dataset
+        self.step = step
         self._batch_size = batch_size
         graphdef, params, batch_stats = states.split(
-            model.initialize(jax.random.key(0), **architecture)
+            model.initialize(jax.random.key(0), **record.model)
         )
         template = {"state": {"params": params, "batch_stats": batch_stats}}
         self._weights = states.from_arrays(template, arrays)["state"]
@@ -55,7 +56,7 @@ class Predictor:
         @jax.jit
         def logits(weights: Any, images: jax.Array) -> jax.Array:
             network = states.merge(graphdef, weights["params"], weights["batch_stats"])
-            return network(normalize(images, mean=dataset["mean"], std=dataset["std"]))
+            return network(normalize(images, mean=info.mean, std=info.std))
 
         self._logits = partial(logits, self._weights)
 
@@ -68,9 +69,10 @@ class Predictor:
         Raises:
             UserError: if there is none, or it is damaged.
         """
-        path, metadata = checkpoint.select(workdir, which)
-        arrays = checkpoint.load(path, metadata, "model")
-        return cls(metadata["model"], arrays, metadata, batch_size=batch_size)
+        chosen = checkpoint.select(workdir, which)
+        record = RunRecord.from_metadata(chosen.metadata)
+        arrays = chosen.arrays("model")
+        return cls(record, arrays, step=chosen.step, batch_size=batch_size)
 
     def logits(
         self, images: UInt8[np.ndarray, "n h w c"]
@@ -80,13 +82,13 @@ class Predictor:
         Raises:
             UserError: if the images have another shape than the model's.
         """
-        if images.shape[1:] != self.image_shape:
+        if images.shape[1:] != self.info.image_shape:
             raise UserError(
-                f"the model takes images of shape {self.image_shape}, "
+                f"the model takes images of shape {self.info.image_shape}, "
                 f"not {images.shape[1:]}"
             )
-        size = min(self._batch_size, len(images))
-        outputs = []
+        size = max(1, min(self._batch_size, len(images)))
+        outputs = [jnp.zeros((0, self.info.num_classes))]
         for start in range(0, len(images), size):
             batch = images[start : start + size]
             missing = size - len(batch)
@@ -98,6 +100,4 @@ class Predictor:
         self, images: UInt8[np.ndarray, "n h w c"]
     ) -> Float[np.ndarray, "n classes"]:
         """Class probabilities of any number of images."""
-        logits = self.logits(images)
-        exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        return exponentials / exponentials.sum(axis=-1, keepdims=True)
+        return np.exp(log_softmax(self.logits(images)))

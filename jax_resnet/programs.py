@@ -27,17 +27,25 @@ from jax_resnet.steps import (
 class Programs:
     """The compiled steps, and the splits in the form that they take.
 
+    Attributes:
+        train_step: over the carry ``(state, sums)``.
+        eval_step: over the carry ``(sums, index)``.
+        epoch_order: ``(key, epoch) -> order``.
+        batch_size: images of a training step.
+        steps_per_epoch: of training.
+        eval_steps: batches of one evaluation.
+
     Args:
         graphdef: of the model.
         optimizer: of the parameters.
         info: of the data set.
         recipe: names of the augmentations, in order.
         augment_settings: by name.
-        image_shape: ``(h, w, c)``.
         n_train: number of training images.
         n_eval: number of validation images.
         batch_size: of a training step.
         eval_batch_size: of an evaluation step.
+        skip_nonfinite: see :func:`~jax_resnet.steps.make_train_step`.
         loop_on_device: see :class:`~jax_resnet.steps.Repeated`.
 
     Raises:
@@ -56,17 +64,22 @@ class Programs:
         n_eval: int,
         batch_size: int,
         eval_batch_size: int,
+        skip_nonfinite: bool = False,
         loop_on_device: bool,
     ):
         self._image_shape = info.image_shape
         self._n_train = n_train
         self._eval_batch_size = min(eval_batch_size, n_eval)
+        self.batch_size = batch_size
+        self.steps_per_epoch = n_train // batch_size
         self.eval_steps = -(-n_eval // self._eval_batch_size)
         transform = augment.build(
             recipe, augment_settings, mean=info.mean, std=info.std
         )
         normalize = partial(augment.normalize, mean=info.mean, std=info.std)
-        train_step = make_train_step(graphdef, optimizer, transform)
+        train_step = make_train_step(
+            graphdef, optimizer, transform, skip_nonfinite=skip_nonfinite
+        )
         eval_step = make_indexed_eval_step(
             graphdef, normalize, batch_size=self._eval_batch_size
         )

@@ -9,22 +9,22 @@ the same ``log.md`` as an uninterrupted one but for times.
 import contextlib
 import json
 import math
-import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from jax_resnet.errors import UserError
+from jax_resnet.files import new_file
 from jax_resnet.history import (
     EpochRecord,
     Final,
-    RunInfo,
     best_epoch,
     draw_curves,
     render_log,
     throughput,
 )
+from jax_resnet.record import RunRecord
 
 SECONDS_BETWEEN_CURVES = 30.0
 
@@ -61,21 +61,12 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         UserError: It cannot be written; the old file is as it was.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
     with _naming(path):
         if path.is_symlink() or (path.exists() and not path.is_file()):
             path.write_bytes(data)
             return
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
+        with new_file(path, durable=True) as file:
+            file.write(data)
 
 
 def _json(value: Any, **style: Any) -> str:
@@ -143,101 +134,85 @@ class _Events:
 class Report:
     """The files of a run directory that people read, kept up with its history."""
 
-    def __init__(
-        self,
-        workdir: Path,
-        info: RunInfo,
-        history: Sequence[EpochRecord],
-        config: Mapping[str, Any],
-    ):
-        """Writes every file anew from a history, empty or restored.
+    def __init__(self, workdir: Path, record: RunRecord):
+        """Writes every file anew from the record of a run, just begun or restored.
 
         Args:
             workdir: The run directory; made if it is missing.
-            info: What runs on what.
-            history: The epochs already done, from 1.
-            config: The whole config, for ``config.json``.
+            record: Its history and clock are read again at each update.
 
         Raises:
             UserError: Something cannot be written.
-            ValueError: The history does not count 1, 2, 3...
         """
-        if [record["epoch"] for record in history] != [*range(1, len(history) + 1)]:
-            raise ValueError("the history does not count the epochs 1, 2, 3...")
         self._workdir = Path(workdir)
-        self._info = info
-        self._history = list(history)
+        self._record = record
         self._drawn = -math.inf
         with _naming(self._workdir):
             self._workdir.mkdir(parents=True, exist_ok=True)
-        self._write("config.json", _json(config, indent=2))
+        self._write("config.json", _json(record.config, indent=2))
         self._write_views(final=None)
-        # Of an earlier start: it sums up a run that has ended, and this one has not.
-        with _naming(self._workdir / "summary.json"):
-            (self._workdir / "summary.json").unlink(missing_ok=True)
+        history = record.history
         purge_step = history[-1]["step"] + 1 if history else 0
         self._events = _Events(self._workdir / "tensorboard", purge_step)
 
-    def add(self, record: EpochRecord) -> None:
-        """Takes the next epoch's record into every file.
+    def update(self) -> None:
+        """Takes the epoch that the history ends with into every file.
 
         ``curves.png`` follows at most every :data:`SECONDS_BETWEEN_CURVES`.
 
         Raises:
             UserError: Something cannot be written.
-            ValueError: It is not the next epoch.
         """
-        if record["epoch"] != len(self._history) + 1:
-            raise ValueError(f"epoch {record['epoch']} after {len(self._history)}")
-        self._history.append(record)
         self._write_views(final=None)
-        self._events.add(record)
+        self._events.add(self._record.history[-1])
         if time.monotonic() - self._drawn > SECONDS_BETWEEN_CURVES:
             self._draw()
 
-    def finish(
-        self, *, complete: bool, wall_seconds: float, compile_seconds: float
-    ) -> None:
-        """Writes ``summary.json``, the final table and the last curves.
+    def finish(self, *, complete: bool) -> None:
+        """Writes the final table, ``summary.json`` and the last curves.
 
         Args:
             complete: Whether all epochs were done; False when stopped before.
-            wall_seconds: Of the run, all its starts together.
-            compile_seconds: Of them, spent in compilation.
 
         Raises:
             UserError: Something cannot be written.
         """
-        self._write_views(Final(complete, wall_seconds, compile_seconds))
-        history, info = self._history, self._info
-        summary = {
-            "parameters": info.parameters,
-            "epochs": info.epochs,
-            "epochs_done": len(history),
-            "complete": complete,
-            "last": history[-1] if history else None,
-            "best": best_epoch(history),
-            "selected_on": info.eval_name,
-            "wall_seconds": wall_seconds,
-            "compile_seconds": compile_seconds,
-            "images_per_second": throughput(history),
-            "device": info.device,
-            "versions": info.versions,
-        }
-        self._write("summary.json", _json(summary, indent=2))
+        record = self._record
+        self._write_views(Final(complete, record.clock.wall, record.compile_seconds))
         self._draw()
         self._events.close()
 
     def _write_views(self, final: Final | None) -> None:
-        lines = "".join(_json(record) for record in self._history)
+        record = self._record
+        lines = "".join(_json(epoch) for epoch in record.history)
         self._write("metrics.jsonl", lines)
-        self._write("log.md", render_log(self._info, self._history, final))
+        self._write("log.md", render_log(record.run, record.history, final))
+        complete = final is not None and final.complete
+        self._write("summary.json", _json(_summary(record, complete), indent=2))
 
     def _draw(self) -> None:
-        if self._history:
-            picture = draw_curves(self._info, self._history)
+        if self._record.history:
+            picture = draw_curves(self._record.run, self._record.history)
             write_atomically(self._workdir / "curves.png", picture)
             self._drawn = time.monotonic()
 
     def _write(self, name: str, text: str) -> None:
         write_atomically(self._workdir / name, text.encode())
+
+
+def _summary(record: RunRecord, complete: bool) -> dict[str, Any]:
+    history, info = record.history, record.run
+    return {
+        "parameters": info.parameters,
+        "epochs": info.epochs,
+        "epochs_done": len(history),
+        "complete": complete,
+        "last": history[-1] if history else None,
+        "best": best_epoch(history),
+        "selected_on": info.eval_name,
+        "wall_seconds": record.clock.wall,
+        "compile_seconds": record.compile_seconds,
+        "images_per_second": throughput(history),
+        "device": info.device,
+        "versions": info.versions,
+    }

@@ -2,38 +2,97 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jax_resnet import checkpoint, config
 from jax_resnet import state as states
+from jax_resnet.checkpoint import Checkpoint
 from jax_resnet.errors import UserError
-from jax_resnet.history import EpochRecord
-from jax_resnet.loop import Clock
+from jax_resnet.record import RunRecord
+from jax_resnet.saving import Writer
 from jax_resnet.state import TrainState
 from jax_resnet.steps import Sums
 
+# Fields that change where and how fast a run is computed, but not what.
+FREE_FIELDS = (
+    "data.dir",
+    "data.cache_dir",
+    "train.device",
+    "train.eval_batch_size",
+    "train.steps_per_call",
+    "train.compilation_cache",
+    "checkpoint.keep_latest",
+)
+# Fields and groups that a run can go on with changed, if it says so: its state stays
+# what it is, and its steps are counted as before.
+CHANGEABLE_FIELDS = (
+    "augment.",
+    "optimizer.",
+    "model.dtype",
+    "train.epochs",
+    "train.max_skipped_steps",
+)
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """Where a run goes on.
+
+    Attributes:
+        checkpoint: the latest.
+        record: what the checkpoint says.
+        changes: of the config, each in words.
+    """
+
+    checkpoint: Checkpoint
+    record: RunRecord
+    changes: list[str]
+
+    def restore(self, state: TrainState, sums: Sums) -> tuple[TrainState, Sums]:
+        """The saved state and the unfinished epoch's sums.
+
+        Args:
+            state: of the same structure.
+            sums: likewise.
+
+        Raises:
+            UserError: if the checkpoint is damaged, or of another model.
+        """
+        arrays = self.checkpoint.arrays("model") | self.checkpoint.arrays("training")
+        template: dict[str, Any] = {"state": state, "sums": sums}
+        restored = states.from_arrays(template, arrays)
+        return restored["state"], restored["sums"]
+
 
 def resume_point(
-    workdir: Path, settings: Mapping[str, Any], free_fields: Sequence[str]
-) -> tuple[Path, dict[str, Any]] | None:
+    workdir: Path, settings: Mapping[str, Any], *, accept_changes: bool = False
+) -> ResumePoint | None:
     """The latest checkpoint of a workdir; None if the run has to start.
 
     Args:
         workdir: the run directory.
         settings: the config of the run to go on with, as JSON.
-        free_fields: those that may differ from the config that the run began with.
+        accept_changes: in the :data:`CHANGEABLE_FIELDS`.
 
     Raises:
         UserError: if the workdir holds a run of another config.
     """
-    path = workdir / "config.json"
-    point = None
     if checkpoint.exists(workdir):
-        point = checkpoint.select(workdir, "latest")
-        before = point[1]["config"]
-    elif path.exists():
+        latest = checkpoint.select(workdir, "latest")
+        record = RunRecord.from_metadata(latest.metadata)
+        changes = _changes(workdir, record.config, settings, accept_changes)
+        done = len(record.history)
+        if settings["train"]["epochs"] < done:
+            raise UserError(
+                f"train.epochs is {settings['train']['epochs']}, and workdir "
+                f"{str(workdir)!r} has {done} already: choose another --workdir"
+            )
+        return ResumePoint(latest, record, changes)
+    path = workdir / "config.json"
+    if path.exists():
         try:
             before = json.loads(path.read_text())
             if not isinstance(before, dict):
@@ -43,37 +102,31 @@ def resume_point(
                 f"cannot tell which run workdir {str(workdir)!r} holds, because its "
                 f"config.json is damaged ({error}): choose another --workdir"
             ) from error
-    else:
-        return None
-    if different := list(config.differences(before, settings, free_fields)):
-        more = f"; and {len(different) - 5} more" if len(different) > 5 else ""
-        raise UserError(
-            f"workdir {str(workdir)!r} holds a run of another config: "
-            f"{'; '.join(different[:5])}{more}; choose another --workdir to leave it "
-            "alone"
-        )
-    return point
+        _changes(workdir, before, settings, accept_changes)
+    return None
 
 
-def restore(
-    point: tuple[Path, dict[str, Any]], state: TrainState, sums: Sums
-) -> tuple[TrainState, Sums]:
-    """The state and the unfinished epoch's sums at a resume point.
-
-    Args:
-        point: from :func:`resume_point`.
-        state: of the same structure.
-        sums: likewise.
-
-    Raises:
-        UserError: if the checkpoint is damaged, or of another model.
-    """
-    path, metadata = point
-    arrays = checkpoint.load(path, metadata, "model")
-    arrays |= checkpoint.load(path, metadata, "training")
-    template: dict[str, Any] = {"state": state, "sums": sums}
-    restored = states.from_arrays(template, arrays)
-    return restored["state"], restored["sums"]
+def _changes(
+    workdir: Path,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    accept_changes: bool,
+) -> list[str]:
+    """The differences that are accepted, in words; UserError for others."""
+    different = list(config.differences(before, after, FREE_FIELDS))
+    refused = list(
+        config.differences(before, after, (*FREE_FIELDS, *CHANGEABLE_FIELDS))
+    )
+    if not different or (accept_changes and not refused):
+        return different
+    listed = refused if accept_changes else different
+    more = f"; and {len(listed) - 5} more" if len(listed) > 5 else ""
+    go_on = "" if refused else ", or --accept-changes to go on with it changed"
+    raise UserError(
+        f"workdir {str(workdir)!r} holds a run of another config: "
+        f"{'; '.join(listed[:5])}{more}; choose another --workdir to leave it "
+        f"alone{go_on}"
+    )
 
 
 class Saver:
@@ -81,28 +134,17 @@ class Saver:
 
     Args:
         writer: of the run's checkpoints.
-        clock: the run's, read at each save.
-        history: the run's, read at each save.
-        metadata: the rest of the checkpoint's metadata, which stays the same.
+        record: of the run; its clock and history are read at each save.
     """
 
-    def __init__(
-        self,
-        writer: checkpoint.Writer,
-        *,
-        clock: Clock,
-        history: list[EpochRecord],
-        metadata: Mapping[str, Any],
-    ):
+    def __init__(self, writer: Writer, record: RunRecord):
         self._writer = writer
-        self._clock = clock
-        self._history = history
-        self._metadata = metadata
+        self._record = record
 
     def save_epoch(self, state: TrainState) -> None:
         """Starts saving the end of the epoch that the history ends with."""
-        record = self._history[-1]
-        metrics = {"val_top1": record["val_top1"], "epoch": record["epoch"]}
+        last = self._record.history[-1]
+        metrics = {"val_top1": last["val_top1"], "epoch": last["epoch"]}
         self._save(state, Sums.zeros(), metrics)
 
     def save_interrupted(self, state: TrainState, sums: Sums) -> None:
@@ -119,10 +161,6 @@ class Saver:
             int(state.step),
             model={name: training.pop(name) for name in names},
             training=training,
-            metadata={
-                **self._metadata,
-                "clock": dataclasses.asdict(self._clock),
-                "history": list(self._history),
-            },
+            metadata=dataclasses.asdict(self._record),
             metrics=metrics,
         )

@@ -82,11 +82,15 @@ def make_train_step(
     graphdef: nnx.GraphDef[ResNet],
     optimizer: optax.GradientTransformation,
     augment: Augment,
+    *,
+    skip_nonfinite: bool = False,
 ) -> TrainStep:
     """The pure function ``(state, images, labels, key) -> (state, sums)``.
 
     ``images`` are uint8 ``[b, h, w, c]``, ``labels`` int32 ``[b]``; ``key`` drives
-    the augmentation. The sums are of this batch, before the update.
+    the augmentation. The sums are of this batch, before the update. With
+    ``skip_nonfinite`` a batch whose loss or gradient is not finite changes nothing
+    but the number of steps taken, and its sums are empty.
     """
 
     def train_step(
@@ -105,6 +109,13 @@ def make_train_step(
         gradients, (sums, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        new = (params, batch_stats, opt_state, sums)
+        if skip_nonfinite:
+            leaves = (sums.loss, *gradients.values())
+            finite = jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]))
+            old = (state.params, state.batch_stats, state.opt_state, Sums.zeros())
+            new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+        params, batch_stats, opt_state, sums = new
         return TrainState(state.step + 1, params, batch_stats, opt_state), sums
 
     return train_step

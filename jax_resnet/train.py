@@ -8,39 +8,32 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
 from ml_collections import ConfigDict
 
-from jax_resnet import checkpoint, config, data, device, model, optimizer
+from jax_resnet import build, checkpoint, config, data, device
 from jax_resnet import state as states
 from jax_resnet.command import Parser, run
 from jax_resnet.errors import UserError
-from jax_resnet.history import EpochRecord, RunInfo, best_epoch, installed_versions
-from jax_resnet.interrupt import Interrupt
-from jax_resnet.loop import Clock, Loop, Work
+from jax_resnet.history import (
+    Clock,
+    EpochRecord,
+    RunInfo,
+    best_epoch,
+    installed_versions,
+)
+from jax_resnet.interrupt import RESERVED_SECONDS, Interrupt
+from jax_resnet.loop import Loop, Work
 from jax_resnet.programs import Programs
 from jax_resnet.progress import Progress
+from jax_resnet.record import RunRecord
 from jax_resnet.report import Report, is_complete
-from jax_resnet.resume import Saver, restore, resume_point
+from jax_resnet.resume import ResumePoint, Saver, resume_point
+from jax_resnet.saving import Writer
 from jax_resnet.state import TrainState
 from jax_resnet.steps import Sums
 from jax_resnet.workdir import claimed
-
-# Fields that change where and how fast a run is computed, but not what.
-FREE_FIELDS = (
-    "data.dir",
-    "data.cache_dir",
-    "train.device",
-    "train.eval_batch_size",
-    "train.steps_per_call",
-    "train.compilation_cache",
-    "checkpoint.keep_latest",
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,8 +45,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--config", required=True, help="such as configs/resnet56.py")
     parser.add_argument("--workdir", help="run directory; default runs/NAME_OF_CONFIG")
+    parser.add_argument(
+        "--max-seconds",
+        type=float,
+        help="save and stop in time to have ended after so many seconds; exit code 75",
+    )
+    parser.add_argument(
+        "--accept-changes",
+        action="store_true",
+        help="go on with a run whose config has changed, where its state allows it",
+    )
     arguments = sys.argv[1:] if arguments is None else arguments
     options, overrides = parser.parse_known_args(arguments)
+    if options.max_seconds is not None and not options.max_seconds > RESERVED_SECONDS:
+        raise UserError(
+            f"--max-seconds must be more than {RESERVED_SECONDS:g}, which starting and "
+            f"saving take, not {options.max_seconds:g}"
+        )
     settings = config.load(options.config, overrides)
     name = Path(options.config).stem
     workdir = Path(options.workdir or Path("runs") / name)
@@ -61,21 +69,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = shlex.join(
         ["python", "-m", "jax_resnet.train", "--config", options.config, *overrides]
     )
-    with Interrupt() as interrupt, claimed(workdir):
-        return train(settings, workdir, name, command, interrupt)
+    with Interrupt(options.max_seconds) as interrupt, claimed(workdir):
+        for note in checkpoint.set_aside_damaged(workdir):
+            _say(f"warning: {note}")
+        point = resume_point(
+            workdir,
+            config.to_json(settings),
+            accept_changes=options.accept_changes,
+        )
+        if point and is_complete(workdir) and not point.changes:
+            _say(f"{name} in {workdir} is complete")
+            _say_result(workdir, point.record)
+            return 0
+        return train(settings, workdir, name, command, interrupt, point)
 
 
 def train(
-    settings: ConfigDict, workdir: Path, name: str, command: str, interrupt: Interrupt
+    settings: ConfigDict,
+    workdir: Path,
+    name: str,
+    command: str,
+    interrupt: Interrupt,
+    point: ResumePoint | None,
 ) -> int:
-    """Trains to the last epoch, from the start or from the latest checkpoint.
+    """Trains to the last epoch, from the start or from a checkpoint.
 
     Args:
         settings: a config, from :func:`config.load`.
-        workdir: the run directory.
+        workdir: the run directory; ours alone.
         name: of the run.
         command: that started it.
         interrupt: noticed between steps.
+        point: where to go on.
 
     Returns:
         The exit code.
@@ -83,14 +108,6 @@ def train(
     Raises:
         UserError: if the user must change something.
     """
-    for note in checkpoint.set_aside_damaged(workdir):
-        print(f"warning: {note}", flush=True)
-    as_json = config.to_json(settings)
-    point = resume_point(workdir, as_json, FREE_FIELDS)
-    if point is not None and is_complete(workdir):
-        _say(f"{name} in {workdir} is complete")
-        _say_result(workdir, point[1]["history"], point[1]["run"]["eval_name"])
-        return 0
     chosen = device.select(settings.train.device)
     device.cache_compilations(settings.train.compilation_cache, chosen)
     _say(f"{name}: training on {device.describe(chosen)}")
@@ -99,179 +116,152 @@ def train(
 
     init_key, order_key, step_key = jax.random.split(jax.random.key(settings.seed), 3)
     with ThreadPoolExecutor(1) as background:
-        described = data.describe(**_data_settings(settings))
-        loading = background.submit(data.load, **_data_settings(settings))
+        described = build.describe_data(settings)
+        loading = background.submit(described.load)
         info = described.info or loading.result().info
-        steps_per_epoch = _steps_per_epoch(settings, described.n_train)
-        schedule, sgd = _optimizer(settings, steps_per_epoch)
-        architecture = {
-            **settings.model.to_dict(),
-            "num_classes": info.num_classes,
-            "in_channels": info.image_shape[-1],
-        }
-        graphdef, state = states.create(model.initialize(init_key, **architecture), sgd)
-        programs = Programs(
-            graphdef,
-            sgd,
-            info=info,
-            recipe=settings.augment.recipe,
-            augment_settings=_augment_settings(settings),
-            n_train=described.n_train,
-            n_eval=described.n_eval,
-            batch_size=settings.train.batch_size,
-            eval_batch_size=settings.train.eval_batch_size,
+        programs, state = build.programs(
+            settings,
+            described,
+            info,
+            init_key,
             loop_on_device=chosen.platform != "cpu",
         )
         compile_seconds = programs.compile(state)
         dataset = loading.result()
-    parameters = states.parameter_count(state.params)
     _say(
         f"{info.name}: {described.n_train:,} training images, {described.n_eval:,} of "
-        f"{dataset.eval_name} for validation; {parameters:,} parameters; compiled in "
+        f"{dataset.eval_name} for validation; "
+        f"{states.parameter_count(state.params):,} parameters; compiled in "
         f"{compile_seconds:.1f} s"
     )
 
-    sums, clock = Sums.zeros(), Clock()
-    history: list[EpochRecord] = []
-    run_info = RunInfo(
+    sums = Sums.zeros()
+    if point is None:
+        record = RunRecord(
+            model=build.architecture(settings, info),
+            dataset=info,
+            config=config.to_json(settings),
+            run=_run_info(settings, name, command, chosen, state, dataset),
+            clock=Clock(),
+            history=[],
+            compile_seconds=compile_seconds,
+        )
+    else:
+        state, sums = point.restore(state, sums)
+        record = _continued(point, settings, int(state.step), compile_seconds)
+        _say(f"resuming at step {int(state.step)}, {len(record.history)} epochs done")
+
+    report = Report(workdir, record)
+    writer = Writer(workdir, keep_latest=settings.checkpoint.keep_latest)
+    saver = Saver(writer, record)
+    progress = Progress(
+        first_step=int(state.step),
+        total_steps=settings.train.epochs * programs.steps_per_epoch,
+        steps_per_epoch=programs.steps_per_epoch,
+        batch_size=programs.batch_size,
+        estimate_aloud=chosen.platform == "cpu",
+    )
+
+    def finish_epoch(state: TrainState) -> None:
+        report.update()
+        saver.save_epoch(state)
+
+    loop = Loop(
+        _work(settings, programs, dataset, order_key, step_key),
+        history=record.history,
+        clock=record.clock,
+        progress=progress,
+        interrupt=interrupt,
+        on_epoch=finish_epoch,
+    )
+    interrupt.begin()
+    complete = False
+    try:
+        state, sums = loop.run(state, sums)
+        complete = len(record.history) == settings.train.epochs
+        if not complete:
+            saver.save_interrupted(state, sums)
+    finally:
+        progress.close()
+        try:
+            writer.close()
+        except BaseException:
+            complete = False  # the last epoch could not be saved
+            raise
+        finally:
+            report.finish(complete=complete)
+    if not complete:
+        _say("stopped; the same command resumes")
+        return interrupt.exit_code
+    _say_result(workdir, record)
+    return 0
+
+
+def _run_info(
+    settings: ConfigDict,
+    name: str,
+    command: str,
+    chosen: jax.Device,
+    state: TrainState,
+    dataset: data.Dataset,
+) -> RunInfo:
+    return RunInfo(
         title=name,
         command=command,
         started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         device=device.describe(chosen),
         platform=platform.platform(),
         versions=installed_versions(),
-        parameters=parameters,
+        parameters=states.parameter_count(state.params),
         epochs=settings.train.epochs,
-        dataset=info.name,
-        n_train=described.n_train,
-        n_eval=described.n_eval,
+        dataset=dataset.info.name,
+        n_train=len(dataset.train.labels),
+        n_eval=len(dataset.evaluation.labels),
         eval_name=dataset.eval_name,
         batch_size=settings.train.batch_size,
         seed=settings.seed,
         dtype=settings.model.dtype,
     )
-    if point is not None:
-        state, sums = restore(point, state, sums)
-        metadata = point[1]
-        history, clock = metadata["history"], Clock(**metadata["clock"])
-        run_info = RunInfo(**metadata["run"])
-        compile_seconds += metadata["compile_seconds"]
-        _say(f"resuming at step {int(state.step)}, {len(history)} epochs done")
 
-    report = Report(workdir, run_info, history, as_json)
-    writer = checkpoint.Writer(workdir, keep_latest=settings.checkpoint.keep_latest)
-    saver = Saver(
-        writer,
-        clock=clock,
-        history=history,
-        metadata={
-            "model": architecture,
-            "dataset": dataclasses.asdict(info),
-            "config": as_json,
-            "run": dataclasses.asdict(run_info),
-            "compile_seconds": compile_seconds,
-        },
+
+def _continued(
+    point: ResumePoint, settings: ConfigDict, step: int, compile_seconds: float
+) -> RunRecord:
+    """The record of a run that goes on, with what was changed."""
+    before = point.record
+    changes = (f"from step {step} on {change}" for change in point.changes)
+    run_info = dataclasses.replace(
+        before.run,
+        epochs=settings.train.epochs,
+        dtype=settings.model.dtype,
+        changes=(*before.run.changes, *changes),
     )
-    progress = Progress(
-        first_step=int(state.step),
-        total_steps=settings.train.epochs * steps_per_epoch,
-        steps_per_epoch=steps_per_epoch,
-        batch_size=settings.train.batch_size,
-        estimate_aloud=chosen.platform == "cpu",
+    return dataclasses.replace(
+        before,
+        model={**before.model, "dtype": settings.model.dtype},
+        config=config.to_json(settings),
+        run=run_info,
+        compile_seconds=before.compile_seconds + compile_seconds,
     )
 
-    def finish_epoch(state: TrainState) -> None:
-        report.add(history[-1])
-        saver.save_epoch(state)
 
-    last_steps = jnp.arange(1, settings.train.epochs + 1) * steps_per_epoch - 1
-    loop = Loop(
-        Work(
-            train_step=programs.train_step,
-            eval_step=programs.eval_step,
-            epoch_order=programs.epoch_order,
-            order_key=order_key,
-            step_key=step_key,
-            train_split=programs.place_train(dataset.train),
-            eval_split=programs.place_eval(dataset.evaluation),
-            epochs=settings.train.epochs,
-            steps_per_epoch=steps_per_epoch,
-            eval_steps=programs.eval_steps,
-            batch_size=settings.train.batch_size,
-            learning_rates=np.asarray(schedule(last_steps)).tolist(),
-            steps_per_call=settings.train.steps_per_call,
-        ),
-        history=history,
-        clock=clock,
-        progress=progress,
-        interrupt=interrupt,
-        on_epoch=finish_epoch,
-    )
-    interrupt.begin()
-    complete = False  # also when the last epoch cannot be saved
-    try:
-        state, sums = loop.run(state, sums)
-        complete = len(history) == settings.train.epochs
-        if not complete:
-            saver.save_interrupted(state, sums)
-    finally:
-        progress.close()
-        writer.close()
-        report.finish(
-            complete=complete,
-            wall_seconds=clock.wall,
-            compile_seconds=compile_seconds,
-        )
-    if not complete:
-        _say("stopped; the same command resumes")
-        return interrupt.exit_code
-    _say_result(workdir, history, dataset.eval_name)
-    return 0
-
-
-def _data_settings(settings: ConfigDict) -> dict[str, Any]:
-    return {
-        "name": settings.data.name,
-        "data_dir": settings.data.dir or None,
-        "cache_dir": settings.data.cache_dir or None,
-        "train_split": settings.data.train_split,
-        "eval_split": settings.data.eval_split,
-        "holdout": settings.data.holdout,
-    }
-
-
-def _augment_settings(settings: ConfigDict) -> dict[str, dict[str, Any]]:
-    groups = {n: g for n, g in settings.augment.items() if n != "recipe"}
-    for name, group in groups.items():
-        if not isinstance(group, ConfigDict):
-            raise UserError(f"augment.{name} must be a group of settings")
-    return {name: group.to_dict() for name, group in groups.items()}
-
-
-def _steps_per_epoch(settings: ConfigDict, n_train: int) -> int:
-    if settings.train.batch_size > n_train:
-        raise UserError(
-            f"train.batch_size is {settings.train.batch_size}, and there are only "
-            f"{n_train} training images"
-        )
-    return n_train // settings.train.batch_size
-
-
-def _optimizer(
-    settings: ConfigDict, steps_per_epoch: int
-) -> tuple[optax.Schedule, optax.GradientTransformation]:
-    options = settings.optimizer
-    schedule = optimizer.cosine_schedule(
-        options.learning_rate,
-        total_steps=settings.train.epochs * steps_per_epoch,
-        warmup_steps=round(options.warmup_epochs * steps_per_epoch),
-    )
-    return schedule, optimizer.sgd(
-        schedule,
-        momentum=options.momentum,
-        nesterov=options.nesterov,
-        weight_decay=options.weight_decay,
-        weight_decay_on=options.weight_decay_on,
+def _work(
+    settings: ConfigDict,
+    programs: Programs,
+    dataset: data.Dataset,
+    order_key: jax.Array,
+    step_key: jax.Array,
+) -> Work:
+    return Work(
+        programs=programs,
+        order_key=order_key,
+        step_key=step_key,
+        train_split=programs.place_train(dataset.train),
+        eval_split=programs.place_eval(dataset.evaluation),
+        epochs=settings.train.epochs,
+        learning_rates=build.learning_rates(settings, programs.steps_per_epoch),
+        steps_per_call=settings.train.steps_per_call,
+        max_skipped_steps=settings.train.max_skipped_steps,
     )
 
 
@@ -279,9 +269,11 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _say_result(workdir: Path, history: list[EpochRecord], eval_name: str) -> None:
+def _say_result(workdir: Path, record: RunRecord) -> None:
+    history: list[EpochRecord] = record.history
     last, best = history[-1], best_epoch(history)
     assert best is not None
+    eval_name = record.run.eval_name
     _say(
         f"done: last epoch {100 * last['val_top1']:.2f} % top-1 on {eval_name}, best "
         f"{100 * best['val_top1']:.2f} % (epoch {best['epoch']}, selected on "

@@ -1,7 +1,6 @@
-import json
 import math
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -108,11 +107,17 @@ def test_best_is_the_first_of_equals_and_never_nan():
     assert best_epoch([record(1, val_top1=math.nan)]) is None
 
 
-def test_info_goes_through_json():
-    assert RunInfo(**json.loads(json.dumps(asdict(INFO)))) == INFO
+def test_versions_are_those_installed():
     versions = installed_versions()
     assert versions["numpy"] == np.__version__
     assert {"python", "jax", "jaxlib", "flax", "optax", "jax_resnet"} < set(versions)
+
+
+def test_changes_and_skipped_steps_are_said():
+    info = replace(INFO, changes=("from step 9 on seed was 0 and is 1",))
+    log = render_log(info, [record(1), record(2, skipped_steps=3)], None)
+    assert "| changed | from step 9 on seed was 0 and is 1 |" in log
+    assert "Steps skipped, not being finite: 3 in epoch 2." in log
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 5])

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from jax_resnet.interrupt import Interrupt
+from jax_resnet.interrupt import RESERVED_SECONDS, Interrupt
 
 
 @pytest.fixture
@@ -19,9 +19,9 @@ def test_a_signal_is_noted(hangup, capfd):
     hangup(signal.SIG_DFL)
     with Interrupt() as interrupt:
         interrupt.begin()
-        assert interrupt.signal == 0
+        assert not interrupt.is_due(1e9)
         os.kill(os.getpid(), signal.SIGHUP)
-        assert interrupt.signal == signal.SIGHUP
+        assert interrupt.is_due(0.0)
         assert interrupt.exit_code == 129
         text, started = "", time.monotonic()
         while not text and time.monotonic() - started < 10:
@@ -35,4 +35,11 @@ def test_nohup_is_respected(hangup):
     with Interrupt() as interrupt:
         interrupt.begin()
         os.kill(os.getpid(), signal.SIGHUP)
-        assert interrupt.signal == 0
+        assert not interrupt.is_due(0.0)
+
+
+def test_the_time_is_up_when_the_next_calls_would_not_end_in_time():
+    interrupt = Interrupt(max_seconds=RESERVED_SECONDS + 60.0)
+    assert not interrupt.is_due(50.0)
+    assert interrupt.is_due(61.0)
+    assert interrupt.exit_code == 75

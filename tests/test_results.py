@@ -8,6 +8,7 @@ import pytest
 
 from jax_resnet import checkpoint
 from jax_resnet.history import best_epoch
+from jax_resnet.record import RunRecord
 
 ROOT = Path(__file__).parent.parent
 RUNS = sorted(path.parent for path in ROOT.glob("results/*/summary.json"))
@@ -40,10 +41,11 @@ def test_summary_log_and_metrics_agree(run):
 
 def test_checkpoint_and_evaluation_agree(run):
     summary = load(run / "summary.json")
-    path, metadata = checkpoint.select(run, "best")
-    checkpoint.load(path, metadata, "model")
-    assert metadata["history"][-1] == summary["best"]
-    assert metadata["config"] == load(run / "config.json")
+    best = checkpoint.select(run, "best")
+    best.arrays("model")
+    record = RunRecord.from_metadata(best.metadata)
+    assert record.history[-1] == summary["best"]
+    assert record.config == load(run / "config.json")
     report = load(run / "evaluation-test.json")
     assert report["n"] == 10_000
     assert abs(report["top1"] - summary["best"]["val_top1"]) <= 0.0005

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from jax_resnet.errors import UserError
@@ -5,23 +7,51 @@ from jax_resnet.resume import resume_point
 
 
 def test_an_empty_workdir_starts(tmp_path):
-    assert resume_point(tmp_path, {"seed": 0}, []) is None
+    assert resume_point(tmp_path, {"seed": 0}) is None
 
 
 def test_the_same_config_starts_again(tmp_path):
-    (tmp_path / "config.json").write_text('{"seed": 0, "free": 1}')
-    assert resume_point(tmp_path, {"seed": 0, "free": 2}, ["free"]) is None
+    (tmp_path / "config.json").write_text('{"seed": 0, "train": {"device": "gpu"}}')
+    settings = {"seed": 0, "train": {"device": "cpu", "max_skipped_steps": 0}}
+    assert resume_point(tmp_path, settings) is None
 
 
 def test_another_config_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     settings = dict.fromkeys("abcdefg", 1)
     with pytest.raises(UserError, match=r"e was 'absent' and is 1; and 2 more; choose"):
-        resume_point(tmp_path, settings, [])
+        resume_point(tmp_path, settings)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"null", b"[1]", b"\xff\xfe"])
 def test_a_damaged_config_is_refused(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(UserError, match=r"config.json is damaged .*another --workdir"):
-        resume_point(tmp_path, {"seed": 0}, [])
+        resume_point(tmp_path, {"seed": 0})
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"seed": 1},
+            "seed was 0 and is 1; choose another --workdir to leave it alone$",
+        ),
+        ({"optimizer": {"momentum": 0}}, "or --accept-changes to go on"),
+    ],
+)
+def test_what_may_be_changed_is_said(tmp_path, changed, message):
+    before = {"seed": 0, "optimizer": {"momentum": 0.9}}
+    (tmp_path / "config.json").write_text(json.dumps(before))
+    with pytest.raises(UserError, match=message):
+        resume_point(tmp_path, {**before, **changed})
+
+
+def test_accepted_changes(tmp_path):
+    before = {"seed": 0, "augment": {"cutout": {"size": 16}}}
+    (tmp_path / "config.json").write_text(json.dumps(before))
+    after = {**before, "augment": {"cutout": {"size": 8}}}
+    assert resume_point(tmp_path, after, accept_changes=True) is None
+    after["seed"] = 1
+    with pytest.raises(UserError, match="another config: seed was 0 and is 1; choose"):
+        resume_point(tmp_path, after, accept_changes=True)

@@ -100,11 +100,8 @@ def log_without_times(workdir):
 
 
 def final_arrays(workdir):
-    path, metadata = checkpoint.select(workdir, "latest")
-    return {
-        **checkpoint.load(path, metadata, "model"),
-        **checkpoint.load(path, metadata, "training"),
-    }
+    latest = checkpoint.select(workdir, "latest")
+    return latest.arrays("model") | latest.arrays("training")
 
 
 def assert_same_run(workdir, reference):

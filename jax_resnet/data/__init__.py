@@ -5,7 +5,6 @@ Importing this is quick; what needs ``tensorflow_datasets`` is imported on use.
 
 import dataclasses
 import logging
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -48,15 +47,6 @@ class DatasetInfo:
         """How many classes there are."""
         return len(self.class_names)
 
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> "DatasetInfo":
-        """Undoes ``dataclasses.asdict``, also after a passage through JSON."""
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in fields.items()
-        }
-        return cls(**values)
-
 
 @dataclasses.dataclass(frozen=True)
 class Split:
@@ -85,11 +75,11 @@ class Dataset:
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What is known without decoding an image.
+    """What is known of a data set before an image is decoded.
 
     Attributes:
-      info: what :func:`load` will return; None if the normalisation constants have
-        yet to be computed from the images.
+      info: of the data set; None if the normalisation constants have yet to be
+        computed from the images.
       image_shape: height, width, channels.
       num_classes: how many classes there are.
       n_train: number of training images.
@@ -101,6 +91,32 @@ class Description:
     num_classes: int
     n_train: int
     n_eval: int
+    _source: Source
+    _train_split: str
+    _eval_split: str
+    _holdout: int
+    _cache_dir: str | None
+
+    def load(self) -> Dataset:
+        """Decodes the images, or takes them from the cache.
+
+        Raises:
+          UserError: the data is damaged.
+        """
+        source = self._source
+        train = _read(source, self._train_split, self._cache_dir)
+        if self._holdout:
+            train, evaluation = _hold_out(train, self._holdout)
+            eval_name = HOLDOUT
+        else:
+            eval_name = self._eval_split
+            if splits.overlap(self._train_split, eval_name, source.shards):
+                _log.warning(
+                    "%s and %s have images in common", self._train_split, eval_name
+                )
+            evaluation = _read(source, eval_name, self._cache_dir)
+        info = _info(source, sources.normalization(source, self._cache_dir))
+        return Dataset(info, train, evaluation, eval_name)
 
 
 def describe(
@@ -112,33 +128,7 @@ def describe(
     holdout: int = 0,
     cache_dir: str | None = None,
 ) -> Description:
-    """Says what :func:`load` will return, soon enough to compile meanwhile.
-
-    Prepares the data set if it is missing. Arguments and errors are those of
-    :func:`load`.
-    """
-    source = sources.open_source(name, data_dir)
-    n_train, n_eval = _sizes(source, train_split, eval_split, holdout)
-    normalization = sources.known_normalization(source, cache_dir)
-    return Description(
-        info=None if normalization is None else _info(source, normalization),
-        image_shape=source.image_shape,
-        num_classes=len(source.class_names),
-        n_train=n_train,
-        n_eval=n_eval,
-    )
-
-
-def load(
-    name: str,
-    *,
-    data_dir: str | None,
-    train_split: str = "train",
-    eval_split: str = "test",
-    holdout: int = 0,
-    cache_dir: str | None = None,
-) -> Dataset:
-    """Loads a data set for training.
+    """Finds a data set for training, soon enough to compile while it is loaded.
 
     Args:
       name: a TFDS name, or ``synthetic``.
@@ -156,18 +146,25 @@ def load(
         or damaged.
     """
     source = sources.open_source(name, data_dir)
-    _sizes(source, train_split, eval_split, holdout)
-    train = _read(source, train_split, cache_dir)
-    if holdout:
-        train, evaluation = _hold_out(train, holdout)
-        eval_name = HOLDOUT
-    else:
-        if splits.overlap(train_split, eval_split, source.shards):
-            _log.warning("%s and %s have images in common", train_split, eval_split)
-        evaluation = _read(source, eval_split, cache_dir)
-        eval_name = eval_split
-    info = _info(source, sources.normalization(source, cache_dir))
-    return Dataset(info, train, evaluation, eval_name)
+    n_train, n_eval = _sizes(source, train_split, eval_split, holdout)
+    normalization = sources.known_normalization(source, cache_dir)
+    return Description(
+        info=None if normalization is None else _info(source, normalization),
+        image_shape=source.image_shape,
+        num_classes=len(source.class_names),
+        n_train=n_train,
+        n_eval=n_eval,
+        _source=source,
+        _train_split=train_split,
+        _eval_split=eval_split,
+        _holdout=holdout,
+        _cache_dir=cache_dir,
+    )
+
+
+def load(name: str, **selection: Any) -> Dataset:
+    """Loads a data set for training; arguments and errors are :func:`describe`'s."""
+    return describe(name, **selection).load()
 
 
 def load_split(
@@ -182,16 +179,16 @@ def load_split(
     """Loads one split, for evaluation.
 
     Args:
-      name: as in :func:`load`.
-      split: a TFDS expression; or ``holdout``, the images that :func:`load` holds
+      name: as in :func:`describe`.
+      split: a TFDS expression; or ``holdout``, the images that :func:`describe` holds
         out with the same ``train_split`` and ``holdout``.
-      data_dir: as in :func:`load`.
-      cache_dir: as in :func:`load`.
+      data_dir: as in :func:`describe`.
+      cache_dir: as in :func:`describe`.
       train_split: only matters for ``holdout``.
       holdout: only matters for ``holdout``.
 
     Raises:
-      UserError: as :func:`load`.
+      UserError: as :func:`describe`.
     """
     source = sources.open_source(name, data_dir)
     if split == HOLDOUT:

@@ -6,17 +6,18 @@ an array makes NumPy read a part of it, before its checksum.) A cache that canno
 read or written costs time, never the run.
 """
 
-import contextlib
 import json
 import logging
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+
+from jax_resnet.files import new_file
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -60,18 +61,6 @@ def load(path: Path, fingerprint: str) -> Arrays | None:
         return None
 
 
-@contextlib.contextmanager
-def new_file(path: Path) -> Iterator[BinaryIO]:
-    """Opens a file that appears at ``path`` when the block ends, or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 # A file is a line with the CRC-32 of the header, a line with the header, which is
 # JSON and holds the CRC-32 of all that follows, and the arrays one after the other.
 
@@ -107,7 +96,7 @@ def _save(path: Path, fingerprint: str, arrays: Arrays) -> None:
     line = json.dumps(header).encode() + b"\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with new_file(path) as file:
+        with new_file(path, shared=True) as file:
             file.write(b"%08x\n" % zlib.crc32(line) + line)
             for array in arrays.values():
                 file.write(array.data)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from jax_resnet.data.cache import new_file
 from jax_resnet.errors import UserError
+from jax_resnet.files import new_file
 
 _BLOCK = 1 << 20  # bytes read at a time
 _STALLED = 30.0  # seconds without a byte after which a download has broken off
@@ -46,7 +46,7 @@ def download(
     """
     digest = hashlib.sha256()
     with (
-        new_file(path) as file,
+        new_file(path, shared=True) as file,
         _connect(url, connect_seconds, remedy) as response,
         tqdm(
             desc=path.name, total=size, unit="B", unit_scale=True, disable=None

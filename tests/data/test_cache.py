@@ -102,13 +102,6 @@ def test_what_the_maker_raises_is_raised(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupted_file_does_not_appear(tmp_path):
-    with pytest.raises(KeyboardInterrupt), cache.new_file(tmp_path / "a") as file:
-        file.write(b"half")
-        raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_default_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/home/of/someone")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)

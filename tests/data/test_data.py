@@ -1,5 +1,3 @@
-import dataclasses
-import json
 import os
 import shutil
 import subprocess
@@ -41,13 +39,6 @@ def test_cifar100(cifar100):
         std=(0.2675, 0.2565, 0.2761),
     )
     assert dataset.info.num_classes == 100
-
-
-def test_info_survives_json(cifar100):
-    info = data.describe("cifar100", data_dir=str(cifar100[0])).info
-    assert info == data.DatasetInfo.from_dict(
-        json.loads(json.dumps(dataclasses.asdict(info)))
-    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,66 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from record_fixtures import run_record
+
+from jax_resnet import model, state
+from jax_resnet.errors import UserError
+from jax_resnet.predict import Predictor
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    _, params, batch_stats = state.split(
+        model.initialize(jax.random.key(3), **run_record().model)
+    )
+    return state.to_arrays({"state": {"params": params, "batch_stats": batch_stats}})
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).integers(0, 256, (7, 4, 4, 1), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def predictor(arrays):
+    return Predictor(run_record(), arrays, step=9, batch_size=3)
+
+
+def test_logits_are_the_models(predictor, images):
+    network = model.initialize(jax.random.key(3), **run_record().model)
+    expected = network(jnp.asarray((images / 255 - 0.4) / 0.2, jnp.float32))
+    np.testing.assert_allclose(predictor.logits(images), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_probabilities_are_the_softmax_of_the_logits(predictor, images):
+    exponentials = np.exp(predictor.logits(images).astype(np.float64))
+    expected = exponentials / exponentials.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(predictor.predict(images), expected, rtol=1e-6)
+
+
+def test_one_image_at_a_time_is_as_good(predictor, images):
+    singly = np.concatenate([predictor.logits(image[None]) for image in images])
+    np.testing.assert_allclose(predictor.logits(images), singly, rtol=1e-4, atol=1e-5)
+
+
+def test_no_images_have_no_logits(predictor, images):
+    assert predictor.logits(images[:0]).shape == (0, 3)
+
+
+def test_images_of_another_shape(predictor):
+    with pytest.raises(UserError, match=r"\(4, 4, 1\), not \(5, 4, 1\)"):
+        predictor.logits(np.zeros((2, 5, 4, 1), np.uint8))
+
+
+@pytest.mark.parametrize("damage", ["missing", "shape", "dtype"])
+def test_arrays_of_another_model(arrays, damage):
+    name = "state.params.head.kernel"
+    other = dict(arrays)
+    kernel = other.pop(name)
+    if damage == "shape":
+        other[name] = kernel[:, :2]
+    if damage == "dtype":
+        other[name] = kernel.astype(np.float64)
+    with pytest.raises(UserError, match=r"another model.*head\.kernel"):
+        Predictor(run_record(), other, step=9)

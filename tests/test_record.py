@@ -1,0 +1,58 @@
+import dataclasses
+import json
+
+import pytest
+from record_fixtures import run_record
+from test_history import HISTORY, record
+
+from jax_resnet.errors import UserError
+from jax_resnet.record import RunRecord
+
+
+def saved(history=HISTORY):
+    """As a checkpoint gives it back."""
+    return json.loads(json.dumps(dataclasses.asdict(run_record(history))))
+
+
+def test_a_record_goes_through_json():
+    assert RunRecord.from_metadata({**saved(), "step": 7}) == run_record(HISTORY)
+
+
+def test_records_of_version_1():
+    old = saved()
+    del old["run"]["changes"]
+    del old["config"]["train"]["max_skipped_steps"]
+    assert RunRecord.from_metadata(old).run.changes == ()
+
+
+def without(metadata, *names):
+    *groups, last = names
+    for name in groups:
+        metadata = metadata[name]
+    del metadata[last]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda m: without(m, "clock"), "clock: Field required"),
+        (lambda m: without(m, "run", "title"), "run.title: Field required"),
+        (lambda m: without(m, "config", "seed"), "no field 'seed'"),
+        (lambda m: without(m, "config", "model"), "no field 'model.depth'"),
+        (lambda m: m["model"].update(depth="8"), "model.depth: .*valid integer"),
+        (lambda m: m["model"].update(depth=14), "not the config's"),
+        (lambda m: m["model"].update(num_classes=4), "not the data set's"),
+        (lambda m: m["config"]["model"].update(depth=10**9), "must be at most 2000"),
+        (lambda m: m["dataset"].update(mean=[0.1, 0.2]), "one mean and deviation"),
+        (lambda m: m["dataset"].update(image_shape=[4, 4]), "dataset.image_shape"),
+        (lambda m: m["history"].append(record(1)), "the epochs 1, 2, 3"),
+        (lambda m: m["history"][2].update(val_top1="much"), "history.2.val_top1"),
+        (lambda m: m.update(config=[]), "config: .*object"),
+    ],
+)
+def test_what_is_no_record_is_refused(damage, message):
+    metadata = saved()
+    damage(metadata)
+    with pytest.raises(UserError, match=message) as caught:
+        RunRecord.from_metadata(metadata)
+    assert "\n" not in str(caught.value)
