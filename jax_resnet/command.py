@@ -12,6 +12,7 @@ from typing import NoReturn
 import jax
 
 from jax_resnet.errors import UserError
+from jax_resnet.memory import is_exhaustion
 
 
 class Parser(argparse.ArgumentParser):
@@ -55,7 +56,7 @@ def run(main: Callable[[], int]) -> NoReturn:
     except OSError as error:
         code = _fail(str(error))
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
+        if not is_exhaustion(error):
             raise
         code = _fail("out of memory: use a smaller batch, evaluation batch or model")
     try:

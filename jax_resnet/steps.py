@@ -221,6 +221,16 @@ class Repeated:
         count = (jnp.int32(0),) if self._loop_on_device else ()
         self._call = self._call.lower(carry, *count, *constants).compile()
 
+    def memory(self) -> int:
+        """Bytes that the compiled step takes on the device, its arguments included."""
+        statistics = self._call.memory_analysis()
+        return (
+            statistics.argument_size_in_bytes
+            + statistics.temp_size_in_bytes
+            + statistics.output_size_in_bytes
+            - statistics.alias_size_in_bytes
+        )
+
     def __call__(self, carry: Any, count: int, *constants: Any) -> Any:
         """Applies the step ``count`` times, and returns without waiting."""
         if self._loop_on_device:

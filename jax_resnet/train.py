@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from jax_resnet import build, checkpoint, config, data, device
+from jax_resnet import checkpoint, config, data, device
 from jax_resnet import state as states
 from jax_resnet.command import Parser, run
 from jax_resnet.errors import UserError
@@ -25,7 +25,7 @@ from jax_resnet.history import (
 )
 from jax_resnet.interrupt import RESERVED_SECONDS, Interrupt
 from jax_resnet.loop import Loop, Work
-from jax_resnet.programs import Programs
+from jax_resnet.plan import Plan, describe_data
 from jax_resnet.progress import Progress
 from jax_resnet.record import RunRecord
 from jax_resnet.report import Report, is_complete
@@ -116,17 +116,13 @@ def train(
 
     init_key, order_key, step_key = jax.random.split(jax.random.key(settings.seed), 3)
     with ThreadPoolExecutor(1) as background:
-        described = build.describe_data(settings)
+        described = describe_data(settings)
         loading = background.submit(described.load)
         info = described.info or loading.result().info
-        programs, state = build.programs(
-            settings,
-            described,
-            info,
-            init_key,
-            loop_on_device=chosen.platform != "cpu",
-        )
-        compile_seconds = programs.compile(state)
+        plan = Plan(settings, chosen, described, info)
+        programs, state = plan.build(init_key)
+        with plan.exhaustion_explained():
+            compile_seconds = programs.compile(state)
         dataset = loading.result()
     _say(
         f"{info.name}: {described.n_train:,} training images, {described.n_eval:,} of "
@@ -138,7 +134,7 @@ def train(
     sums = Sums.zeros()
     if point is None:
         record = RunRecord(
-            model=build.architecture(settings, info),
+            model=plan.architecture,
             dataset=info,
             config=config.to_json(settings),
             run=_run_info(settings, name, command, chosen, state, dataset),
@@ -167,7 +163,17 @@ def train(
         saver.save_epoch(state)
 
     loop = Loop(
-        _work(settings, programs, dataset, order_key, step_key),
+        Work(
+            programs=programs,
+            order_key=order_key,
+            step_key=step_key,
+            train_split=programs.place_train(dataset.train),
+            eval_split=programs.place_eval(dataset.evaluation),
+            epochs=settings.train.epochs,
+            learning_rates=plan.learning_rates(programs.steps_per_epoch),
+            steps_per_call=settings.train.steps_per_call,
+            max_skipped_steps=settings.train.max_skipped_steps,
+        ),
         history=record.history,
         clock=record.clock,
         progress=progress,
@@ -177,7 +183,8 @@ def train(
     interrupt.begin()
     complete = False
     try:
-        state, sums = loop.run(state, sums)
+        with plan.exhaustion_explained():
+            state, sums = loop.run(state, sums)
         complete = len(record.history) == settings.train.epochs
         if not complete:
             saver.save_interrupted(state, sums)
@@ -242,26 +249,6 @@ def _continued(
         config=config.to_json(settings),
         run=run_info,
         compile_seconds=before.compile_seconds + compile_seconds,
-    )
-
-
-def _work(
-    settings: ConfigDict,
-    programs: Programs,
-    dataset: data.Dataset,
-    order_key: jax.Array,
-    step_key: jax.Array,
-) -> Work:
-    return Work(
-        programs=programs,
-        order_key=order_key,
-        step_key=step_key,
-        train_split=programs.place_train(dataset.train),
-        eval_split=programs.place_eval(dataset.evaluation),
-        epochs=settings.train.epochs,
-        learning_rates=build.learning_rates(settings, programs.steps_per_epoch),
-        steps_per_call=settings.train.steps_per_call,
-        max_skipped_steps=settings.train.max_skipped_steps,
     )
 
 

@@ -13,3 +13,32 @@ import jax  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+import pytest  # noqa: E402
+from command_line import make_tiny, run  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A config file, and an environment with caches of its own."""
+    return make_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def finished(tiny, tmp_path_factory):
+    """An uninterrupted run."""
+    workdir = tmp_path_factory.mktemp("runs") / "finished"
+    result = run(tiny, workdir)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    return workdir
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--many-faults",
+        action="store_true",
+        help="inject as many faults as results/faults.md counts; takes most of an hour",
+    )
+    parser.addoption("--faults-report", help="write the table of faults to this file")

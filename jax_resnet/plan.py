@@ -1,0 +1,137 @@
+"""What a config comes to, on a data set and a device."""
+
+import dataclasses
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from jax_resnet import data, model, optimizer
+from jax_resnet import state as states
+from jax_resnet.errors import UserError
+from jax_resnet.memory import exhaustion_explained
+from jax_resnet.programs import Programs
+from jax_resnet.record import Architecture
+from jax_resnet.state import TrainState
+
+
+def describe_data(settings: ConfigDict) -> data.Description:
+    """The data set that a config names, prepared if it has to be."""
+    return data.describe(
+        settings.data.name,
+        data_dir=settings.data.dir or None,
+        cache_dir=settings.data.cache_dir or None,
+        train_split=settings.data.train_split,
+        eval_split=settings.data.eval_split,
+        holdout=settings.data.holdout,
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a run is built.
+
+    Attributes:
+        settings: its config.
+        device: that it is for.
+        described: its data set.
+        info: likewise.
+    """
+
+    settings: ConfigDict
+    device: jax.Device
+    described: data.Description
+    info: data.DatasetInfo
+
+    @property
+    def architecture(self) -> Architecture:
+        """The model, for the images and classes of the data set."""
+        return Architecture(
+            depth=self.settings.model.depth,
+            width=self.settings.model.width,
+            shortcut=self.settings.model.shortcut,
+            dtype=self.settings.model.dtype,
+            num_classes=self.info.num_classes,
+            in_channels=self.info.image_shape[-1],
+        )
+
+    def build(self, key: jax.Array) -> tuple[Programs, TrainState]:
+        """The steps, still to be compiled, and the state before the first.
+
+        Args:
+            key: of the initial weights.
+
+        Raises:
+            UserError: if a setting is out of range.
+        """
+        options, batch_size = self.settings.optimizer, self.settings.train.batch_size
+        if batch_size > self.described.n_train:
+            raise UserError(
+                f"train.batch_size is {batch_size}, and there are only "
+                f"{self.described.n_train} training images"
+            )
+        sgd = optimizer.sgd(
+            self._schedule(self.described.n_train // batch_size),
+            momentum=options.momentum,
+            nesterov=options.nesterov,
+            weight_decay=options.weight_decay,
+            weight_decay_on=options.weight_decay_on,
+        )
+        network = model.initialize(key, **self.architecture)
+        graphdef, state = states.create(network, sgd)
+        programs = Programs(
+            graphdef,
+            sgd,
+            info=self.info,
+            recipe=self.settings.augment.recipe,
+            augment_settings=self._augment_settings(),
+            n_train=self.described.n_train,
+            n_eval=self.described.n_eval,
+            batch_size=batch_size,
+            eval_batch_size=self.settings.train.eval_batch_size,
+            skip_nonfinite=self.settings.train.max_skipped_steps > 0,
+            loop_on_device=self.device.platform != "cpu",
+        )
+        return programs, state
+
+    def learning_rates(self, steps_per_epoch: int) -> list[float]:
+        """The learning rate of each epoch's last step."""
+        ends = np.arange(1, self.settings.train.epochs + 1) * steps_per_epoch
+        return np.asarray(
+            self._schedule(steps_per_epoch)(jnp.asarray(ends - 1))
+        ).tolist()
+
+    def exhaustion_explained(self) -> AbstractContextManager[None]:
+        """For blocks that may run out of memory, see :mod:`jax_resnet.memory`."""
+        batch_size = self.settings.train.batch_size
+        return exhaustion_explained(self.device, batch_size, self._step_bytes)
+
+    def _step_bytes(self, batch_size: int) -> int:
+        settings = ConfigDict(self.settings.to_dict())
+        settings.train.batch_size = batch_size
+        other = dataclasses.replace(self, settings=settings)
+        programs, state = other.build(jax.random.key(0))
+        programs.compile(state)
+        return programs.train_step.memory()
+
+    def _schedule(self, steps_per_epoch: int) -> optax.Schedule:
+        options, epochs = self.settings.optimizer, self.settings.train.epochs
+        return optimizer.cosine_schedule(
+            options.learning_rate,
+            total_steps=epochs * steps_per_epoch,
+            warmup_steps=round(options.warmup_epochs * steps_per_epoch),
+        )
+
+    def _augment_settings(self) -> Mapping[str, Mapping[str, Any]]:
+        settings = self.settings.augment
+        groups = {n: group for n, group in settings.items() if n != "recipe"}
+        for name, group in groups.items():
+            if not isinstance(group, ConfigDict):
+                raise UserError(f"augment.{name} must be a group of settings")
+        return {name: group.to_dict() for name, group in groups.items()}

@@ -1,0 +1,117 @@
+"""The command lines, in processes of their own, on a run of three tiny epochs."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from jax_resnet import checkpoint
+
+ROOT = Path(__file__).parent.parent
+EPOCHS = 3
+TIMES = ("seconds", "images_per_second")
+
+TINY = """
+import sys
+sys.path.insert(0, {configs!r})
+import smoke
+
+def get_config():
+    config = smoke.get_config()
+    config.data.train_split = "train[:256]"
+    config.data.eval_split = "test[:100]"
+    config.train.batch_size = 32
+    config.train.eval_batch_size = 40
+    config.train.epochs = {epochs}
+    return config
+"""
+
+
+def make_tiny(folder):
+    """A config file, and an environment with caches of its own."""
+    config = folder / "tiny.py"
+    config.write_text(TINY.format(configs=str(ROOT / "configs"), epochs=EPOCHS))
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
+    environment["PYTHONPATH"] = str(ROOT)
+    return config, environment
+
+
+def command(tiny, workdir, *arguments, module="train"):
+    config = ["--config", str(tiny[0])] if module == "train" else []
+    return [
+        *(sys.executable, "-m", f"jax_resnet.{module}"),
+        *config,
+        *("--workdir", str(workdir)),
+        *arguments,
+    ]
+
+
+def run(tiny, workdir, *arguments, module="train"):
+    return subprocess.run(
+        command(tiny, workdir, *arguments, module=module),
+        env=tiny[1],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        cwd=tiny[0].parent,
+    )
+
+
+def start(tiny, workdir, *arguments):
+    return subprocess.Popen(
+        command(tiny, workdir, *arguments),
+        env=tiny[1],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def assert_one_line(result, message):
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert re.search(message, result.stderr), result.stderr
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+
+
+def records(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").open()]
+
+
+def without_times(workdir):
+    return [{k: v for k, v in r.items() if k not in TIMES} for r in records(workdir)]
+
+
+def log_without_times(workdir):
+    text = (workdir / "log.md").read_text()
+    text = re.sub(r"^\| (command|started) .*$", "", text, flags=re.M)
+    text = re.sub(r"\| \**[\d.]+\** \|$", "", text, flags=re.M)  # the column of seconds
+    return re.sub(r"^[\d,]+ s in all.*$", "", text, flags=re.M)
+
+
+def final_arrays(workdir):
+    latest = checkpoint.select(workdir, "latest")
+    return latest.arrays("model") | latest.arrays("training")
+
+
+def assert_same_run(workdir, reference):
+    assert without_times(workdir) == without_times(reference)
+    assert log_without_times(workdir) == log_without_times(reference)
+    expected = final_arrays(reference)
+    found = final_arrays(workdir)
+    assert set(found) == set(expected)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+def wait_for(process, pattern):
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if re.search(pattern, line):
+            return
+    raise AssertionError("".join(lines))
