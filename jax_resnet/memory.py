@@ -14,15 +14,17 @@ _GIB = 2**30
 
 @contextmanager
 def exhaustion_explained(
-    device: jax.Device, batch_size: int, step_bytes: Callable[[int], int]
+    batch_size: int,
+    step_bytes: Callable[[int], int],
+    available_bytes: Callable[[], int],
 ) -> Iterator[None]:
     """Turns running out of memory into an error that names a batch that would fit.
 
     Args:
-        device: whose memory it is.
         batch_size: of the training steps that the block runs.
         step_bytes: what a compiled step of a given batch size takes; it grows by the
             same number of bytes for each image.
+        available_bytes: what there is.
 
     Raises:
         UserError: in place of the device's error, or of Python's.
@@ -31,8 +33,7 @@ def exhaustion_explained(
         yield
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if is_exhaustion(error):
-            available = _available(device)
-            advice = _advice(batch_size, available, step_bytes)
+            advice = _advice(batch_size, available_bytes(), step_bytes)
             raise UserError(f"out of memory: {advice}") from error
         raise
 
@@ -64,8 +65,8 @@ def _advice(batch_size: int, available: int, step_bytes: Callable[[int], int]) -
     )
 
 
-def _available(device: jax.Device) -> int:
-    """Bytes that this process may use, on a CPU those that it does not use yet."""
+def available_bytes(device: jax.Device) -> int:
+    """What this process may use of a device's memory; of a CPU's, may still use."""
     statistics = device.memory_stats() or {}
     if limit := statistics.get("bytes_limit"):
         return limit

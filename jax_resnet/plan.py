@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from ml_collections import ConfigDict
 from jax_resnet import data, model, optimizer
 from jax_resnet import state as states
 from jax_resnet.errors import UserError
-from jax_resnet.memory import exhaustion_explained
+from jax_resnet.memory import available_bytes, exhaustion_explained
 from jax_resnet.programs import Programs
 from jax_resnet.record import Architecture
 from jax_resnet.state import TrainState
@@ -110,7 +111,8 @@ class Plan:
     def exhaustion_explained(self) -> AbstractContextManager[None]:
         """For blocks that may run out of memory, see :mod:`jax_resnet.memory`."""
         batch_size = self.settings.train.batch_size
-        return exhaustion_explained(self.device, batch_size, self._step_bytes)
+        available = partial(available_bytes, self.device)
+        return exhaustion_explained(batch_size, self._step_bytes, available)
 
     def _step_bytes(self, batch_size: int) -> int:
         settings = ConfigDict(self.settings.to_dict())

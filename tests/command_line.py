@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -115,3 +116,13 @@ def wait_for(process, pattern):
         if re.search(pattern, line):
             return
     raise AssertionError("".join(lines))
+
+
+def interrupted(tiny, workdir):
+    """A run that was stopped in its second epoch."""
+    process = start(tiny, workdir, "--config.train.steps_per_call=1")
+    wait_for(process, "epoch 1/3")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 143
+    return workdir

@@ -35,6 +35,13 @@ def finished(tiny, tmp_path_factory):
     return workdir
 
 
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--many-faults"):
+        for item in items:
+            if item.get_closest_marker("many"):
+                item.add_marker(pytest.mark.skip(reason="only with --many-faults"))
+
+
 def pytest_addoption(parser):
     parser.addoption(
         "--many-faults",

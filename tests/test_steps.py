@@ -167,3 +167,28 @@ def test_evaluation_is_exact_for_any_batch_size(setup, batch_size):
     assert (int(sums.top1), int(sums.top5)) == (top1, top5)
     assert (int(sums.count), int(index)) == (N, -(-N // batch_size))
     np.testing.assert_allclose(sums.loss, loss, rtol=1e-5)
+
+
+def test_a_step_that_is_not_finite_is_skipped(setup):
+    graphdef, before, images, labels, _ = setup
+
+    def poisoned(key, images):
+        bad = jax.random.key_data(key)[1] == 7
+        return jnp.where(bad, jnp.inf, scale(images))
+
+    sgd = optimizer.sgd(optimizer.cosine_schedule(0.05, 20))
+    step = jax.jit(steps.make_train_step(graphdef, sgd, poisoned, skip_nonfinite=True))
+    stock = jax.jit(steps.make_train_step(graphdef, sgd, lambda _, x: scale(x)))
+    batch = images[:BATCH], labels[:BATCH]
+
+    after, sums = step(before, *batch, jax.random.key(7))
+    assert int(after.step) == 1
+    assert_identical(sums, steps.Sums.zeros())
+    assert_identical(dataclasses.replace(after, step=before.step), before)
+
+    for found, expected in zip(
+        jax.tree.leaves(step(after, *batch, jax.random.key(8))),
+        jax.tree.leaves(stock(after, *batch, jax.random.key(8))),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

@@ -134,29 +134,6 @@ def test_a_signal_before_training_leaves_at_once(tiny, tmp_path):
     assert time.monotonic() - started < 2
 
 
-def test_a_second_process_is_refused(tiny, tmp_path):
-    workdir = tmp_path / "run"
-    first = start(tiny, workdir)
-    wait_for(first, "compiled in")
-    try:
-        assert_one_line(run(tiny, workdir), rf"in use by process {first.pid} on ")
-    finally:
-        first.kill()
-        first.communicate()
-
-
-def test_a_run_of_another_config_is_refused(tiny, finished):
-    result = run(tiny, finished, "--config.optimizer.learning_rate=0.2")
-    assert_one_line(result, "optimizer.learning_rate was 0.1 and is 0.2")
-
-
-def test_divergence_stops_the_run_and_names_the_step(tiny, tmp_path):
-    result = run(tiny, tmp_path / "run", "--config.optimizer.learning_rate=1e30")
-    assert_one_line(result, r"not finite at step \d+")
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["complete"] is False
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

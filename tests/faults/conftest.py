@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from command_line import interrupted
 
 from jax_resnet.history import installed_versions
 
@@ -24,6 +25,12 @@ class Tally:
 
     def survived(self, number=1):
         self._counts[1] += number
+
+
+@pytest.fixture(scope="session")
+def stopped(tiny, tmp_path_factory):
+    """A run that was stopped in its second epoch; to be copied."""
+    return interrupted(tiny, tmp_path_factory.mktemp("stopped") / "run")
 
 
 @pytest.fixture
