@@ -56,7 +56,9 @@ class Progress:
         # The first calls hold one-time costs, and say little about the rest.
         if self._estimate_aloud and now - self._started > 5:
             self._estimate_aloud = False
-            self._say(f"At this speed the run takes about {self._time_left(now)} more.")
+            if self._seconds_left(now) > 60:
+                left = self._time_left(now)
+                self._say(f"At this speed the run takes about {left} more.")
         if self._bar.disable and now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
             epoch = (step - 1) // self._steps_per_epoch
@@ -93,11 +95,13 @@ class Progress:
             self._bar.write(line)
 
     def _time_left(self, now: float) -> str:
-        done = self._step - self._first_step
-        if not done:
+        if self._step == self._first_step:
             return "unknown time"
-        left = (self._total_steps - self._step) * (now - self._started) / done
-        return duration(left)
+        return duration(self._seconds_left(now))
+
+    def _seconds_left(self, now: float) -> float:
+        seconds_per_step = (now - self._started) / (self._step - self._first_step)
+        return (self._total_steps - self._step) * seconds_per_step
 
 
 def duration(seconds: float) -> str:
