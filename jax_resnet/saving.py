@@ -1,7 +1,9 @@
 """Saving checkpoints by orbax, in the background; see :mod:`jax_resnet.checkpoint`."""
 
 import contextlib
+import functools
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ class Writer:
         )
         self._pending: Any = None
         self._step = 0
+        _silence_threads()
 
     def save(
         self,
@@ -126,3 +129,19 @@ def _failures_named(step: int) -> Iterator[None]:
             f"cannot save the checkpoint of step {step}: {text[:300]}; the one before "
             "it is intact, and the same command resumes from it"
         ) from error
+
+
+@functools.cache
+def _silence_threads() -> None:
+    """Keeps tensorstore's threads from printing a traceback each when a save fails.
+
+    Orbax then closes the event loop that they report to. What went wrong is raised in
+    the main thread all the same.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = hook

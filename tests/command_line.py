@@ -109,6 +109,14 @@ def assert_same_run(workdir, reference):
         np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
+def assert_checkpoints_sound(workdir):
+    """Whatever has the name of a step is complete, and what was saved."""
+    for step in checkpoint.steps_in(checkpoint.directory(workdir)):
+        sound = checkpoint.select(workdir, str(step))
+        for name in checkpoint.TREES:
+            sound.arrays(name)
+
+
 def wait_for(process, pattern):
     lines = []
     for line in process.stdout:

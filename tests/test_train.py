@@ -1,20 +1,9 @@
 """The real command lines on a tiny run: training, resuming, evaluating, refusing."""
 
 import json
-import random
-import signal
-import time
 
 import pytest
-from command_line import (
-    assert_one_line,
-    assert_same_run,
-    final_arrays,
-    records,
-    run,
-    start,
-    wait_for,
-)
+from command_line import assert_one_line, assert_same_run, final_arrays, records, run
 
 
 def test_a_run_leaves_its_directory(finished):
@@ -73,65 +62,6 @@ def test_results_do_not_depend_on_the_chunk_size(
     override = f"--config.train.steps_per_call={steps_per_call}"
     assert run(tiny, tmp_path / "run", override).returncode == 0
     assert_same_run(tmp_path / "run", finished)
-
-
-@pytest.mark.slow
-def test_kill_at_random_moments_then_resume(tiny, finished, tmp_path):
-    workdir = tmp_path / "run"
-    generator = random.Random(0)
-    # One step a call makes the run long enough to be cut in all its parts.
-    slow = "--config.train.steps_per_call=1"
-    kills = 0
-    for _ in range(5):
-        process = start(tiny, workdir, slow)
-        time.sleep(generator.uniform(3.0, 8.0))
-        process.kill()
-        process.communicate()
-        kills += process.returncode == -signal.SIGKILL
-    assert kills >= 3
-    result = run(tiny, workdir)
-    assert result.returncode == 0, result.stderr
-    assert_same_run(workdir, finished)
-
-
-def interrupted(tiny, workdir, number):
-    process = start(tiny, workdir, "--config.train.steps_per_call=1")
-    wait_for(process, "epoch 1/3")
-    process.send_signal(number)
-    started = time.monotonic()
-    output, _ = process.communicate(timeout=20)
-    assert time.monotonic() - started < 10
-    assert "the same command resumes" in output
-    summary = json.loads((workdir / "summary.json").read_text())
-    assert summary["complete"] is False
-    return process.returncode
-
-
-def test_signals_save_and_stop_and_the_run_goes_on(tiny, finished, tmp_path):
-    workdir = tmp_path / "run"
-    assert interrupted(tiny, workdir, signal.SIGTERM) == 143
-    result = run(tiny, workdir)
-    assert result.returncode == 0, result.stderr
-    assert "resuming at step" in result.stdout
-    assert_same_run(workdir, finished)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGHUP, 129)]
-)
-def test_other_signals_save_and_stop(tiny, tmp_path, number, code):
-    assert interrupted(tiny, tmp_path / "run", number) == code
-
-
-def test_a_signal_before_training_leaves_at_once(tiny, tmp_path):
-    process = start(tiny, tmp_path / "run")
-    wait_for(process, "training on")
-    process.send_signal(signal.SIGTERM)
-    started = time.monotonic()
-    process.communicate(timeout=20)
-    assert process.returncode == 143
-    assert time.monotonic() - started < 2
 
 
 @pytest.mark.parametrize(

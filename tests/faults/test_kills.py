@@ -1,0 +1,120 @@
+"""``kill -9``, again and again: the same command carries on to the same result."""
+
+import random
+import time
+
+import pytest
+from command_line import (
+    assert_checkpoints_sound,
+    assert_same_run,
+    start,
+    wait_for,
+)
+
+from jax_resnet import checkpoint
+
+# One step a call makes the run long enough to be cut in all its parts.
+STEP_BY_STEP = "--config.train.steps_per_call=1"
+
+
+def names_in(folder):
+    try:
+        return {path.name for path in folder.iterdir()}
+    except FileNotFoundError:
+        return set()
+
+
+def assert_nothing_left_behind(workdir, reference):
+    assert names_in(workdir) == names_in(reference)
+    folders = (checkpoint.directory(w) for w in (workdir, reference))
+    assert len(set(map(frozenset, map(names_in, folders)))) == 1
+
+
+class Moments:
+    """Each method waits for its moment in the life of a process."""
+
+    def __init__(self, seed):
+        self._random = random.Random(seed)
+        self.lifetime = 6.0  # seconds of a whole run; learned
+
+    def anywhere(self, process, workdir):
+        self._sleep(self.lifetime)
+
+    def compiling(self, process, workdir):
+        wait_for(process, "training on")
+        self._sleep(4.0)
+
+    def saving(self, process, workdir):
+        folder = checkpoint.directory(workdir)
+        stale = names_in(folder)
+        self._until(process, lambda: any("tmp" in n for n in names_in(folder) - stale))
+        self._sleep(0.02)
+
+    def unlisted(self, process, workdir):
+        def lacks_manifest():
+            steps = (name for name in names_in(folder) - stale if name.isdigit())
+            return any("manifest.json" not in names_in(folder / n) for n in steps)
+
+        folder = checkpoint.directory(workdir)
+        stale = names_in(folder)
+        self._until(process, lacks_manifest)
+        self._sleep(0.1)
+
+    def reporting(self, process, workdir):
+        log = workdir / "log.md"
+
+        def modified():
+            return log.stat().st_mtime_ns if log.exists() else 0
+
+        for _ in range(self._random.randint(1, 3)):
+            before = modified()
+            self._until(process, lambda before=before: modified() != before)
+        self._sleep(0.005)
+
+    def _sleep(self, longest):
+        time.sleep(self._random.uniform(0, longest))
+
+    def _until(self, process, happened):
+        while process.poll() is None and not happened():
+            time.sleep(0.0005)
+
+
+KINDS = {
+    "kill -9 at a random moment": (Moments.anywhere, 2, 36),
+    "kill -9 while compiling for the first time": (Moments.compiling, 1, 16),
+    "kill -9 during a save": (Moments.saving, 1, 16),
+    "kill -9 between a save and its manifest": (Moments.unlisted, 1, 16),
+    "kill -9 while the report is written": (Moments.reporting, 1, 16),
+}
+
+
+@pytest.mark.slow
+def test_killed_runs_carry_on(tiny, finished, tmp_path, many, tally):
+    planned = [k for k, (_, *counts) in KINDS.items() for _ in range(many(*counts))]
+    random.Random(0).shuffle(planned)
+    moments = Moments(1)
+    workdir, killed = tmp_path / "run-0", []
+    while planned or killed:
+        kind = planned[-1] if planned else None
+        config, environment = tiny
+        if kind == "kill -9 while compiling for the first time":
+            cache = str(tmp_path / f"cache-{len(planned)}")
+            environment = {**environment, "JAX_RESNET_CACHE": cache}
+        started = time.monotonic()
+        process = start((config, environment), workdir, STEP_BY_STEP)
+        if kind:
+            KINDS[kind][0](moments, process, workdir)
+            process.kill()
+        output, _ = process.communicate(timeout=240)
+        assert_checkpoints_sound(workdir)
+        if process.returncode < 0:
+            tally(kind).injected()
+            killed.append(planned.pop())
+            continue
+        assert process.returncode == 0, output
+        moments.lifetime = max(moments.lifetime, time.monotonic() - started)
+        assert_same_run(workdir, finished)
+        assert_nothing_left_behind(workdir, finished)
+        for kind in killed:
+            tally(kind).survived()
+        workdir, killed = tmp_path / f"run-{len(planned)}", []
