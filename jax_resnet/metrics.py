@@ -1,8 +1,7 @@
 """Exact evaluation figures from all logits of a split, in NumPy.
 
 Everything is counted in integers or summed in float64 and divided once, so the
-figures do not depend on batch size or device. Fractions are in [0, 1]; only
-:func:`format_evaluation`, which people read, speaks of percent.
+figures do not depend on batch size or device. Fractions are in [0, 1].
 """
 
 import math
@@ -121,6 +120,22 @@ def log_softmax(
         return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
+def calibration_bin(
+    confidence: Float[np.ndarray, " n"], *, bins: int = CALIBRATION_BINS
+) -> Int[np.ndarray, " n"]:
+    """Returns the bin of each confidence, from 0: bin m-1 of M is ((m-1)/M, m/M]."""
+    return np.searchsorted(np.arange(1, bins) / bins, confidence, side="left")
+
+
+def confusion_matrix(
+    logits: Float[np.ndarray, "n classes"], labels: Integer[np.ndarray, " n"]
+) -> Int[np.ndarray, "classes classes"]:
+    """Returns how many images of each class (row) are taken for each (column)."""
+    confusion = np.zeros((logits.shape[1],) * 2, np.int64)
+    np.add.at(confusion, (labels, logits.argmax(axis=1)), 1)
+    return confusion
+
+
 def expected_calibration_error(
     confidence: Float[np.ndarray, " n"],
     right: Bool[np.ndarray, " n"],
@@ -143,8 +158,7 @@ def expected_calibration_error(
     """
     if np.isnan(confidence).any():
         return math.nan
-    upper_edges = np.arange(1, bins) / bins
-    bin_of = np.searchsorted(upper_edges, confidence, side="left")
+    bin_of = calibration_bin(confidence, bins=bins)
     # |accuracy - confidence| times the bin's count is the difference of its sums.
     gaps = np.bincount(bin_of, weights=right - confidence, minlength=bins)
     return float(np.abs(gaps).sum() / len(confidence))
@@ -187,8 +201,7 @@ def evaluate(
     finite = np.isfinite(losses)
     right = finite & (ranks < 1)
 
-    confusion = np.zeros((classes, classes), np.int64)
-    np.add.at(confusion, (labels[finite], logits.argmax(axis=1)[finite]), 1)
+    confusion = confusion_matrix(logits[finite], labels[finite])
     counts = np.bincount(labels, minlength=classes)
     per_class = _accuracies(info.class_names, counts, confusion.diagonal())
 
@@ -233,66 +246,4 @@ def _most_confused(
         (names[true], names[predicted], int(wrong[true, predicted]))
         for true, predicted in pairs
         if wrong[true, predicted]
-    )
-
-
-def format_evaluation(evaluation: Evaluation) -> str:
-    """Returns the figures as aligned text of several lines for people to read."""
-    figures = [
-        ("images", f"{evaluation.n:,}"),
-        ("top-1", _percent(evaluation.top1)),
-        ("top-5", _percent(evaluation.top5)),
-        ("loss", f"{evaluation.loss:.4f}"),
-        ("calibration error", _percent(evaluation.ece)),
-    ]
-    if evaluation.superclass_top1 is not None:
-        figures += [("superclass top-1", _percent(evaluation.superclass_top1))]
-    sections = [_columns(figures)]
-
-    def add(title: str, rows: Sequence[tuple[str, ...]], names: int = 1) -> None:
-        if rows:
-            sections.append(f"{title}\n{_columns(rows, names)}")
-
-    superclasses = _rows(sorted(evaluation.per_superclass, key=_order))
-    add("Superclasses (predicted class is in theirs), worst first", superclasses)
-    ranked = sorted([g for g in evaluation.per_class if g.count], key=_order)
-    if len(ranked) > 2 * LISTED:
-        add(f"Best {LISTED} classes", _rows(ranked[: -LISTED - 1 : -1]))
-        add(f"Worst {LISTED} classes", _rows(ranked[:LISTED]))
-    else:
-        add("Classes, worst first", _rows(ranked))
-    confused = [(*pair, f"{count:,}") for *pair, count in evaluation.most_confused]
-    add("Most confused (class, taken for, images)", confused, names=2)
-    return "\n\n".join(sections)
-
-
-def _order(group: GroupAccuracy) -> float:
-    return math.inf if group.accuracy is None else group.accuracy
-
-
-def _rows(groups: Sequence[GroupAccuracy]) -> list[tuple[str, ...]]:
-    return [
-        (
-            group.name,
-            "-" if group.accuracy is None else _percent(group.accuracy),
-            f"of {group.count:,}",
-        )
-        for group in groups
-    ]
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.2f} %"
-
-
-def _columns(rows: Sequence[tuple[str, ...]], names: int = 1) -> str:
-    """Aligns the first columns, which are names, to the left, figures to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  "
-        + "  ".join(
-            cell.ljust(width) if column < names else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
     )

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from jax_resnet.evaluation.text import format_evaluation
 from jax_resnet.metrics import (
     evaluate,
     expected_calibration_error,
-    format_evaluation,
     label_ranks,
     log_softmax,
 )

@@ -1,0 +1,164 @@
+"""The report of an evaluation as Markdown, made of the report in JSON alone."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Report = Mapping[str, Any]
+
+
+def render(report: Report, pictures: str) -> str:
+    """The page of one model.
+
+    Args:
+        report: as it goes to the JSON file.
+        pictures: the folder of the pictures, as seen from the page.
+    """
+    split, level = report["split"], f"{100 * report['interval_level']:.0f} %"
+    parts = [
+        f"# {report['title']} on {report['dataset']} {split}",
+        f"Checkpoint {report['checkpoint']}: epoch {report['epoch']}, step "
+        f"{report['step']}. {_selection(report)} {report['n']:,} images, on "
+        f"{report['device']}.",
+        _figures(report, level),
+        f"Intervals: {level}, bootstrap over the images. They say how the figure would "
+        "vary with other test images, not with other seeds.",
+        "## Confidence",
+        f"Temperature {report['calibration']['temperature']:.4f}, fitted on "
+        f"{report['calibration']['fitted_on']}.",
+        f"![Reliability]({pictures}/reliability.png)",
+        _risks(report),
+        f"![Risk by coverage]({pictures}/risk-coverage.png)",
+    ]
+    if corruptions := report.get("corruptions"):
+        parts += ["## Corruptions", *_corruptions(corruptions)]
+    parts += ["## Classes"]
+    if report["per_superclass"]:
+        parts += [_accuracies("superclass", report["per_superclass"])]
+    parts += [
+        _table(
+            ["class", "most often taken for", "images"],
+            [[a, b, str(count)] for a, b, count in report["most_confused"]],
+        ),
+        f"![Confusion]({pictures}/confusion.png)",
+        _accuracies("class", report["per_class"]),
+        "## The most confident mistakes",
+        f"![Mistakes]({pictures}/mistakes.png)",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def render_comparison(comparison: Report) -> str:
+    """The page of several models on the same images."""
+    level = f"{100 * comparison['interval_level']:.0f} %"
+    models = [
+        [
+            model["workdir"],
+            str(model["step"]),
+            _with_interval(model, "top1"),
+            _percent(model["top5"]),
+            f"{model['loss']:.4f}",
+            _percent(model["ece"]),
+        ]
+        for model in comparison["models"]
+    ]
+    tests = [
+        [
+            test["first"],
+            test["second"],
+            str(test["only_first"]),
+            str(test["only_second"]),
+            f"{test['p_value']:.3g}",
+        ]
+        for test in comparison["paired_tests"]
+    ]
+    seeds = comparison["top1_over_models"]
+    spread = (
+        f"Mean {_percent(seeds['mean'])}, standard deviation "
+        f"{_percent(seeds['standard_deviation'])} over {len(models)} models"
+    )
+    if seeds["interval"]:
+        low, high = map(_percent, seeds["interval"])
+        spread += f"; {level} interval of the mean (Student) {low} to {high}"
+    header = ["model", "step", f"top-1 ({level})", "top-5", "loss", "calibration error"]
+    test_header = ["first", "second", "first alone right", "second alone right", "p"]
+    parts = [
+        f"# {len(models)} models on {comparison['dataset']} {comparison['split']}",
+        _table(header, models),
+        spread + ". It speaks of seeds only if the models differ in nothing else.",
+        "McNemar's exact test on the same images:",
+        _table(test_header, tests),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _figures(report: Report, level: str) -> str:
+    calibration = report["calibration"]
+    low, high = report["intervals"]["loss"]
+    rows = [
+        ["top-1", _with_interval(report, "top1")],
+        ["top-5", _with_interval(report, "top5")],
+        ["loss", f"{report['loss']:.4f} ({low:.4f} to {high:.4f})"],
+        ["loss, temperature-scaled", f"{calibration['loss_after']:.4f}"],
+        ["calibration error", _percent(report["ece"])],
+        ["calibration error, temperature-scaled", _percent(calibration["ece_after"])],
+    ]
+    if report["superclass_top1"] is not None:
+        rows.append(["superclass top-1", _percent(report["superclass_top1"])])
+    if flipped := report.get("tta_flip"):
+        top1 = f"{_percent(flipped['top1'])}, loss {flipped['loss']:.4f}"
+        rows.append(["*top-1 with the mirror image too (not the headline)*", top1])
+    return _table(["", f"figure ({level} interval)"], rows)
+
+
+def _selection(report: Report) -> str:
+    if report["checkpoint"] == "best" and report["selected_on"] == report["split"]:
+        return (
+            f"It was selected on `{report['split']}`, the split it is measured on, and "
+            "is therefore optimistic."
+        )
+    return f"The run selects on `{report['selected_on']}`."
+
+
+def _risks(report: Report) -> str:
+    rows = [
+        [f"{100 * float(coverage):.0f} %", _percent(risk)]
+        for coverage, risk in report["risk_at_coverage"].items()
+    ]
+    return _table(["answered, the most confident first", "of them wrong"], rows)
+
+
+def _corruptions(corruptions: Mapping[str, Any]) -> list[str]:
+    strengths = next(iter(corruptions["top1"].values()))
+    rows = [
+        [name, *map(_percent, row), _percent(sum(row) / len(row))]
+        for name, row in corruptions["top1"].items()
+    ]
+    header = ["", *(f"strength {i + 1}" for i in range(len(strengths))), "mean"]
+    return [
+        _table(header, rows),
+        f"Top-1 on the first {corruptions['n']:,} images; without corruption "
+        f"{_percent(corruptions['clean_top1'])}. The corruptions are this project's "
+        "own, not those of CIFAR-100-C.",
+    ]
+
+
+def _accuracies(title: str, groups: Sequence[Mapping[str, Any]]) -> str:
+    known = [group for group in groups if group["accuracy"] is not None]
+    ranked = sorted(known, key=lambda group: -group["accuracy"])
+    rows = [[g["name"], _percent(g["accuracy"]), str(g["count"])] for g in ranked]
+    return _table([title, "top-1", "images"], rows)
+
+
+def _with_interval(report: Report, name: str) -> str:
+    low, high = map(_percent, report["intervals"][name])
+    return f"{_percent(report[name])} ({low} to {high})"
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f} %"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *("---:" for _ in header[1:])]
+    lines = [" | ".join(row) for row in (header, rule, *rows)]
+    return "\n".join(f"| {line} |" for line in lines)
