@@ -83,6 +83,8 @@ class Checkpoint:
             if digest != digest_json(metadata):
                 raise ValueError("the digest of the metadata")
             version = metadata["format_version"]
+            if type(version) is not int:
+                raise ValueError("the format's version")
         except Exception as error:
             raise _damaged(path) from error
         if version != FORMAT_VERSION:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,9 @@ _MOST = {
     "train.epochs": 100_000,
 }
 
+# Not in the name of any file, and a line break would make two lines of one.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_PARSE_ERRORS = (flags.Error, ValueError, TypeError, SyntaxError)
 _OVERRIDE = re.compile(r"--?(?:no)?config\.(?P<field>[^=]*)")
 
 
@@ -99,13 +103,17 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     flag_values = flags.FlagValues()
     argv = ["train", *overrides]
     try:
-        holder = config_flags.DEFINE_config_dict(
-            "config", config, flag_values=flag_values, sys_argv=argv
-        )
-        unparsed = flag_values(argv)[1:]
-        config = holder.value
-    # The parsers behind the flags raise what the literals in an override raise.
-    except (flags.Error, ValueError, TypeError, SyntaxError, RecursionError) as error:
+        with warnings.catch_warnings():  # of Python, that a literal looks odd
+            warnings.simplefilter("ignore")
+            holder = config_flags.DEFINE_config_dict(
+                "config", config, flag_values=flag_values, sys_argv=argv
+            )
+            unparsed = flag_values(argv)[1:]
+            config = holder.value
+        json.dumps(flatten(config))  # a run records its config
+    # The parsers behind the flags raise what the literals in an override raise: for
+    # one that is nested too deeply even MemoryError.
+    except (*_PARSE_ERRORS, MemoryError, RecursionError) as error:
         raise UserError(f"cannot set the config: {_one_line(error)}") from error
     if unparsed:
         raise UserError(f"unexpected argument {unparsed[0]!r}; options begin with --")
@@ -151,7 +159,8 @@ def differences(
             continue
         before, after = (f.get(name, "absent") for f in (old_fields, new_fields))
         if before != after:
-            yield f"{name} was {before!r} and is {after!r}"
+            was, is_now = _brief(repr(before)), _brief(repr(after))
+            yield f"{_brief(name)} was {was} and is {is_now}"
 
 
 def _run(path: Path) -> ConfigDict:
@@ -207,6 +216,10 @@ def check(fields: Mapping[str, Any]) -> None:
             isinstance(value, bool) != (kind is bool)
         ):
             raise UserError(f"{name} must be of type {kind.__name__}, not {value!r}")
+        if kind is tuple and not all(isinstance(item, str) for item in value):
+            raise UserError(f"{name} must be a tuple of names, not {value!r}")
+        if kind is str and _UNPRINTABLE.search(value):
+            raise UserError(f"{name} must be printable text, not {value!r}")
         if kind is float and not abs(value) <= sys.float_info.max:
             raise UserError(f"{name} must be a finite number, not {value}")
         if name in _LEAST and value < _LEAST[name]:
@@ -219,6 +232,11 @@ def check(fields: Mapping[str, Any]) -> None:
             f"optimizer.warmup_epochs must be less than train.epochs, {epochs}, and is "
             f"{warmup}"
         )
+
+
+def _brief(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 200 else line[:200] + "..."
 
 
 def _one_line(error: BaseException) -> str:

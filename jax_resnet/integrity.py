@@ -42,6 +42,9 @@ def matches_manifest(folder: Path) -> bool:
         ValueError: if a file, or the manifest, is not what was written.
         OSError: if one cannot be read.
     """
+    # Reading a pipe would wait for ever.
+    if not all(path.is_file() or path.is_dir() for path in folder.rglob("*")):
+        raise ValueError("neither a file nor a folder")
     try:
         expected = json.loads((folder / MANIFEST).read_text())
     except FileNotFoundError:

@@ -1,5 +1,6 @@
 """A restored model: from uint8 images to class probabilities."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from jax_resnet import state as states
 from jax_resnet.augment import normalize
 from jax_resnet.errors import UserError
 from jax_resnet.metrics import log_softmax
-from jax_resnet.record import RunRecord
+from jax_resnet.record import Architecture, RunRecord
 
 
 class Predictor:
@@ -47,6 +48,7 @@ class Predictor:
         self.info = info = record.dataset
         self.step = step
         self._batch_size = batch_size
+        _check_size(record.model, arrays)
         graphdef, params, batch_stats = states.split(
             model.initialize(jax.random.key(0), **record.model)
         )
@@ -101,3 +103,14 @@ class Predictor:
     ) -> Float[np.ndarray, "n classes"]:
         """Class probabilities of any number of images."""
         return np.exp(log_softmax(self.logits(images)))
+
+
+def _check_size(architecture: Architecture, arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuses a model much larger than its arrays, before it is built to compare."""
+    blocks, features = (architecture["depth"] - 2) // 2, 64 * architecture["width"]
+    last = arrays.get(f"state.params.blocks.{blocks - 1}.conv2.conv.kernel")
+    if last is None or last.shape != (3, 3, features, features):
+        raise UserError(
+            f"another model: depth {architecture['depth']} and width "
+            f"{architecture['width']} are not those of its arrays"
+        )

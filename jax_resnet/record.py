@@ -1,6 +1,7 @@
 """What a checkpoint says beside its arrays, checked before anything trusts it."""
 
 import json
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -66,7 +67,7 @@ class RunRecord:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
             raise _refused(f"{place}: {first['msg']}") from error
-        except ValueError as error:  # a UserError is one
+        except (ValueError, RecursionError) as error:  # a UserError is one
             raise _refused(str(error)) from error
         return record
 
@@ -78,17 +79,32 @@ class RunRecord:
         shape = model["num_classes"], model["in_channels"]
         if shape != (dataset.num_classes, dataset.image_shape[-1]):
             raise ValueError("the model is not the data set's")
+        if not all(0 < size <= _LARGEST_IMAGE for size in dataset.image_shape):
+            raise ValueError(f"images of shape {dataset.image_shape}")
         if not len(dataset.mean) == len(dataset.std) == dataset.image_shape[-1]:
             raise ValueError("there is not one mean and deviation for each channel")
+        # Of values in [0, 1]; what they divide by is at least one grey level.
+        if not all(0 <= mean <= 1 for mean in dataset.mean):
+            raise ValueError(f"channels with means {dataset.mean}")
+        if not all(1 / 255 <= std <= 1 for std in dataset.std):
+            raise ValueError(f"channels with deviations {dataset.std}")
+        superclasses = range(len(dataset.superclass_names))
+        if len(dataset.superclass_of) not in (0, dataset.num_classes) or not all(
+            superclass in superclasses for superclass in dataset.superclass_of
+        ):
+            raise ValueError("there is not one superclass for each class")
         if [r["epoch"] for r in self.history] != [*range(1, len(self.history) + 1)]:
             raise ValueError("the history does not count the epochs 1, 2, 3...")
 
 
 _ADAPTER = TypeAdapter(RunRecord)
+_LARGEST_IMAGE = 4096  # pixels; far above what anyone trains on
 
 
 def _refused(reason: str) -> UserError:
+    # It may quote names and values from a file that anybody wrote.
+    line = textwrap.shorten(reason, 300)
     return UserError(
-        f"the checkpoint's metadata is not that of a run ({reason}): use another "
+        f"the checkpoint's metadata is not that of a run ({line}): use another "
         "step, or the version of jax_resnet that wrote it"
     )

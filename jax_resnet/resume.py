@@ -97,7 +97,7 @@ def resume_point(
             before = json.loads(path.read_text())
             if not isinstance(before, dict):
                 raise ValueError("it is no config")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(
                 f"cannot tell which run workdir {str(workdir)!r} holds, because its "
                 f"config.json is damaged ({error}): choose another --workdir"

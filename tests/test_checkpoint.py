@@ -1,11 +1,12 @@
 import json
+import os
 import random
 import shutil
 
 import numpy as np
 import pytest
 
-from jax_resnet import checkpoint
+from jax_resnet import checkpoint, saving
 from jax_resnet.errors import UserError
 from jax_resnet.saving import Writer
 
@@ -186,6 +187,26 @@ def test_damaged_steps_are_set_aside_by_name(workdir):
     notes = list(checkpoint.set_aside_damaged(workdir))
     assert ["damaged-2" in notes[0], "damaged-6" in notes[1]] == [True, True]
     assert_sound(workdir, "latest", 5)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "_CHECKPOINT_METADATA", "more"])
+def test_a_pipe_is_damage_and_not_read(workdir, name):
+    path = checkpoint.directory(workdir) / "6" / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    with pytest.raises(checkpoint.DamagedCheckpointError):
+        checkpoint.select(workdir, "6")
+
+
+def test_a_version_that_is_no_number_is_damage(workdir, monkeypatch):
+    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", "1\n2")
+    save_root = workdir.with_name("other")
+    writer = Writer(save_root)
+    monkeypatch.setattr(saving, "FORMAT_VERSION", "1\n2")
+    save(writer, 6)
+    writer.close()
+    with pytest.raises(checkpoint.DamagedCheckpointError):
+        checkpoint.select(save_root, "6")
 
 
 def test_nothing_sound_is_an_error(workdir):

@@ -93,6 +93,10 @@ def test_overrides(override, name, value):
         ("--config.optimizer.warmup_epochs=150", "less than train.epochs, 150"),
         ("--config.train.epochs=0", "train.epochs must be at least 1"),
         ("--config.seed", "Missing value"),
+        ("--config.data.dir=a\nb", r"data.dir must be printable text, not 'a\\nb'"),
+        ("--config.augment.recipe=(1,)", "augment.recipe must be a tuple of names"),
+        ("--config.augment.recipe=({1},)", "set is not JSON"),
+        ("--config.augment.recipe=" + "-" * 5000 + "1", "cannot set the config"),
         ("--epochs=3", "epochs"),
         ("epochs=3", "unexpected argument 'epochs=3'"),
         ("--flagfile=/dev/null", "unexpected argument"),
@@ -177,6 +181,12 @@ def test_differences_name_the_fields():
         "e was 'absent' and is 5",
     ]
     assert list(config.differences(old, new, ["a.c", "e"])) == []
+
+
+def test_differences_of_hostile_configs_are_short():
+    (line,) = config.differences({"a\nb" * 999: "c" * 9999}, {})
+    assert line.startswith("a ba b")
+    assert len(line) < 700
 
 
 def test_json_has_lists_for_tuples():

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ from record_fixtures import run_record
 from jax_resnet import model, state
 from jax_resnet.errors import UserError
 from jax_resnet.predict import Predictor
+from jax_resnet.record import Architecture
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +67,12 @@ def test_arrays_of_another_model(arrays, damage):
         other[name] = kernel.astype(np.float64)
     with pytest.raises(UserError, match=r"another model.*head\.kernel"):
         Predictor(run_record(), other, step=9)
+
+
+@pytest.mark.parametrize("size", [{"depth": 2000}, {"width": 100}, {"depth": -4}])
+def test_a_far_larger_model_is_refused_before_it_is_built(arrays, size, monkeypatch):
+    record = run_record()
+    architecture = Architecture(**{**record.model, **size})
+    monkeypatch.setattr(model, "initialize", None)
+    with pytest.raises(UserError, match=r"another model: depth .* and width"):
+        Predictor(dataclasses.replace(record, model=architecture), arrays, step=9)

@@ -45,6 +45,16 @@ def without(metadata, *names):
         (lambda m: m["config"]["model"].update(depth=10**9), "must be at most 2000"),
         (lambda m: m["dataset"].update(mean=[0.1, 0.2]), "one mean and deviation"),
         (lambda m: m["dataset"].update(image_shape=[4, 4]), "dataset.image_shape"),
+        (lambda m: m["dataset"].update(image_shape=[0, 4, 1]), "images of shape"),
+        (lambda m: m["dataset"].update(image_shape=[4, 10**9, 1]), "images of shape"),
+        (lambda m: m["dataset"].update(mean=[float("nan")]), "with means"),
+        (lambda m: m["dataset"].update(std=[0.0]), "with deviations"),
+        (lambda m: m["dataset"].update(superclass_of=[0, 1, 2]), "one superclass"),
+        (lambda m: m["run"]["versions"].update({"a\nb" * 999: 1}), "run.versions"),
+        (
+            lambda m: m["config"]["data"].update(dir="a\0b"),
+            "data.dir must be printable",
+        ),
         (lambda m: m["history"].append(record(1)), "the epochs 1, 2, 3"),
         (lambda m: m["history"][2].update(val_top1="much"), "history.2.val_top1"),
         (lambda m: m.update(config=[]), "config: .*object"),
@@ -56,3 +66,4 @@ def test_what_is_no_record_is_refused(damage, message):
     with pytest.raises(UserError, match=message) as caught:
         RunRecord.from_metadata(metadata)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
