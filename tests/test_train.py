@@ -37,24 +37,6 @@ def test_a_finished_run_is_left_as_it_is(tiny, finished):
     assert {n: (finished / n).read_text() for n in before} == before
 
 
-@pytest.mark.parametrize("batch_size", ["7", "100"])
-def test_evaluation_repeats_the_logged_figures(tiny, finished, batch_size):
-    result = run(
-        tiny,
-        finished,
-        *("--split", "test[:100]", "--checkpoint", "latest"),
-        *("--batch-size", batch_size, "--output", "report.json"),
-        module="evaluate",
-    )
-    assert result.returncode == 0, result.stderr
-    report = json.loads((tiny[0].parent / "report.json").read_text())
-    last = records(finished)[-1]
-    assert (report["top1"], report["top5"]) == (last["val_top1"], last["val_top5"])
-    assert report["loss"] == pytest.approx(last["val_loss"], rel=1e-4)
-    assert report["n"] == 100
-    assert f"{100 * last['val_top1']:.2f} %" in result.stdout
-
-
 @pytest.mark.parametrize("steps_per_call", [1, 5])
 def test_results_do_not_depend_on_the_chunk_size(
     tiny, finished, tmp_path, steps_per_call
@@ -86,16 +68,3 @@ def test_bad_workdirs(tiny, tmp_path):
     assert_one_line(run(tiny, tmp_path / "file" / "run"), "cannot write to workdir")
     result = run(tiny, tmp_path / "nothing", module="evaluate")
     assert_one_line(result, "no checkpoint in")
-
-
-def test_bad_evaluations(tiny, finished):
-    for arguments, message in [
-        (["--checkpoint", "7"], "best, latest or a step"),
-        (["--split", "train[:0]"], "train"),
-        (["--split", "nonsense"], "nonsense"),
-        (["--batch-size", "0"], "--batch-size"),
-        (["--nonsense"], "--nonsense"),
-        (["--output", "/nonsense/report.json"], "/nonsense/report.json"),
-    ]:
-        result = run(tiny, finished, *arguments, module="evaluate")
-        assert_one_line(result, message)
