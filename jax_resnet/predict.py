@@ -1,6 +1,7 @@
 """A restored model: from uint8 images to class probabilities."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Array, Float, Float32, UInt8
 
-from jax_resnet import checkpoint, model
+from jax_resnet import checkpoint, model, model_folder
 from jax_resnet import state as states
 from jax_resnet.augment import normalize
 from jax_resnet.errors import UserError
 from jax_resnet.metrics import log_softmax
 from jax_resnet.record import Architecture, RunRecord
+from jax_resnet.temperature import read_temperature
 
 
 class Predictor:
@@ -25,11 +27,13 @@ class Predictor:
         record: of the run that trained it.
         info: of the data set that it was trained on.
         step: number of training steps that it has taken.
+        temperature: that its logits are divided by for probabilities.
 
     Args:
         record: of a run.
         arrays: parameters and statistics as the checkpoint names them.
         step: of the checkpoint.
+        temperature: from the evaluation of the model.
         batch_size: images in a call of the model; it changes speed and memory alone.
 
     Raises:
@@ -42,11 +46,13 @@ class Predictor:
         arrays: dict[str, np.ndarray],
         *,
         step: int,
+        temperature: float = 1.0,
         batch_size: int = 500,
     ):
         self.record = record
         self.info = info = record.dataset
         self.step = step
+        self.temperature = temperature
         self._batch_size = batch_size
         _check_size(record.model, arrays)
         graphdef, params, batch_stats = states.split(
@@ -74,7 +80,82 @@ class Predictor:
         chosen = checkpoint.select(workdir, which)
         record = RunRecord.from_metadata(chosen.metadata)
         arrays = chosen.arrays("model")
-        return cls(record, arrays, step=chosen.step, batch_size=batch_size)
+        return cls(
+            record,
+            arrays,
+            step=chosen.step,
+            temperature=read_temperature(workdir, chosen.step),
+            batch_size=batch_size,
+        )
+
+    @classmethod
+    def open(
+        cls, path: str | Path, which: str = "best", *, batch_size: int = 500
+    ) -> "Predictor":
+        """The model of a run directory, or of a folder that was exported.
+
+        Args:
+            path: of a workdir, or of a folder with ``model.safetensors``.
+            which: of a run's checkpoints; a folder has one model.
+            batch_size: images in a call of the model.
+
+        Raises:
+            UserError: if there is none, or it is damaged.
+        """
+        path = Path(path)
+        if not model_folder.is_model_folder(path):
+            return cls.restore(path, which, batch_size=batch_size)
+        stored = model_folder.read(path)
+        if which not in ("best", "latest", str(stored.step)):
+            raise UserError(
+                f"--checkpoint {which} is not in {str(path)!r}: the folder holds one "
+                f"model, of step {stored.step}"
+            )
+        return cls(
+            stored.record,
+            dict(stored.arrays),
+            step=stored.step,
+            temperature=stored.temperature,
+            batch_size=batch_size,
+        )
+
+    @property
+    def stored(self) -> model_folder.StoredModel:
+        """What the model is made of, in host memory."""
+        arrays = states.to_arrays({"state": self._weights})
+        return model_folder.StoredModel(
+            self.record, arrays, self.step, self.temperature
+        )
+
+    @property
+    def params(self) -> dict[str, np.ndarray]:
+        """Float32 parameters by dotted name, such as ``head.kernel``."""
+        return states.to_arrays(self._weights["params"])
+
+    @property
+    def batch_stats(self) -> dict[str, np.ndarray]:
+        """Float32 running statistics of BatchNorm, likewise."""
+        return states.to_arrays(self._weights["batch_stats"])
+
+    def in_float32(self) -> "Predictor":
+        """The same weights, computing in float32 whatever the run computed in."""
+        record = self.record
+        if record.model["dtype"] == "float32":
+            return self
+        architecture = Architecture(**{**record.model, "dtype": "float32"})
+        return Predictor(
+            replace(record, model=architecture),
+            dict(self.stored.arrays),
+            step=self.step,
+            temperature=self.temperature,
+            batch_size=self._batch_size,
+        )
+
+    def probabilities(
+        self, images: UInt8[Array, "n h w c"]
+    ) -> Float32[Array, "n classes"]:
+        """What :meth:`predict` returns, as a function that JAX can transform."""
+        return jax.nn.softmax(self._logits(images) / self.temperature)
 
     def logits(
         self, images: UInt8[np.ndarray, "n h w c"]
@@ -101,8 +182,8 @@ class Predictor:
     def predict(
         self, images: UInt8[np.ndarray, "n h w c"]
     ) -> Float[np.ndarray, "n classes"]:
-        """Class probabilities of any number of images."""
-        return np.exp(log_softmax(self.logits(images)))
+        """Class probabilities of any number of images, temperature-scaled."""
+        return np.exp(log_softmax(self.logits(images) / self.temperature))
 
 
 def _check_size(architecture: Architecture, arrays: Mapping[str, np.ndarray]) -> None:
