@@ -84,8 +84,7 @@ def open_source(name: str, data_dir: str | None) -> Source:
         records,
     )
 
-    chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    folder = _local_folder(chosen)
+    folder = _folder(data_dir)
     prepared = records.open_prepared(name, folder)
     if prepared is None and name in prepare.ARCHIVES:
         prepare.prepare(prepare.ARCHIVES[name], folder)
@@ -98,7 +97,17 @@ def open_source(name: str, data_dir: str | None) -> Source:
     return prepared
 
 
-def _local_folder(chosen: str) -> Path:
+def is_at_hand(name: str, data_dir: str | None) -> bool:
+    """Whether :func:`open_source` would have nothing to prepare or download."""
+    if name == synthetic.NAME:
+        return True
+    from jax_resnet.data import records
+
+    return records.open_prepared(name, _folder(data_dir)) is not None
+
+
+def _folder(data_dir: str | None) -> Path:
+    chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     reason = "it is not a local folder" if "://" in chosen else None
     try:
         folder = Path(chosen).expanduser().absolute()

@@ -1,0 +1,54 @@
+"""Tiny models with random statistics, so that every array of theirs matters."""
+
+import copy
+from dataclasses import replace
+
+import jax
+import numpy as np
+from record_fixtures import run_record
+
+from jax_resnet import model, state
+from jax_resnet.predict import Predictor
+from jax_resnet.record import Architecture
+
+
+def make_predictor(*, channels=3, temperature=1.7, seed=0, step=9, **changes):
+    """ResNet-8 on eight by eight pixels; ``changes`` are of the architecture."""
+    record = run_record()
+    architecture = Architecture(**{**record.model, "in_channels": channels, **changes})
+    config = copy.deepcopy(record.config)
+    config["model"] |= {k: architecture[k] for k in config["model"]}
+    names = tuple("abcdefghij"[: architecture["num_classes"]])
+    record = replace(
+        record,
+        model=architecture,
+        config=config,
+        dataset=replace(
+            record.dataset,
+            image_shape=(8, 8, channels),
+            class_names=names,
+            mean=(0.4, 0.5, 0.45)[:channels],
+            std=(0.2, 0.25, 0.22)[:channels],
+        ),
+    )
+    _, params, batch_stats = state.split(
+        model.initialize(jax.random.key(seed), **architecture)
+    )
+    arrays = state.to_arrays({"state": {"params": params, "batch_stats": batch_stats}})
+    generator = np.random.default_rng(seed)
+    for name, array in arrays.items():
+        if ".norm." in name:
+            low, high = (-0.3, 0.3) if name.endswith(("bias", "mean")) else (0.5, 1.5)
+            arrays[name] = generator.uniform(low, high, array.shape).astype(np.float32)
+    return Predictor(record, arrays, step=step, temperature=temperature)
+
+
+def random_images(predictor, count=7):
+    shape = (count, *predictor.info.image_shape)
+    return np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+
+
+def same_arrays(predictor, other):
+    expected, found = predictor.stored.arrays, other.stored.arrays
+    assert set(expected) == set(found)
+    return all(np.array_equal(expected[name], found[name]) for name in expected)

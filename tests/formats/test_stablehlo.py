@@ -1,0 +1,52 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from format_fixtures import make_predictor, random_images
+from jax import export
+
+from jax_resnet.formats import stablehlo
+
+JAX_ALONE = """
+import sys
+sys.modules |= dict.fromkeys(["flax", "orbax", "optax", "jax_resnet"])  # not found
+import numpy as np
+from jax import export
+model = export.deserialize(bytearray(open(sys.argv[1], "rb").read()))
+images = np.load(sys.argv[2])
+outputs = [np.asarray(model.call(images[a:b])) for a, b in [(0, 1), (1, None)]]
+np.save(sys.argv[3], np.concatenate(outputs))
+"""
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    predictor = make_predictor()
+    path = tmp_path_factory.mktemp("stablehlo") / "model.stablehlo"
+    stablehlo.write(predictor, path)
+    return predictor, path
+
+
+def test_it_runs_with_jax_alone_in_batches_of_any_size(written, tmp_path):
+    predictor, path = written
+    images = random_images(predictor)
+    np.save(tmp_path / "images.npy", images)
+    files = [path, tmp_path / "images.npy", tmp_path / "outputs.npy"]
+    subprocess.run([sys.executable, "-c", JAX_ALONE, *files], check=True)
+    found = np.load(files[2])
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, predictor.predict(images), atol=1e-6)
+
+
+def test_it_has_no_paths_of_this_machine(written):
+    assert b".py" not in written[1].read_bytes()
+
+
+def test_it_is_for_both_platforms_in_full_precision(written):
+    exported = export.deserialize(bytearray(written[1].read_bytes()))
+    assert exported.platforms == ("cpu", "cuda")
+    assert str(exported.in_avals[0]) == "uint8[b,8,8,3]"
+    convolutions = exported.mlir_module().split("stablehlo.convolution")[1:]
+    assert len(convolutions) >= 9
+    assert all("HIGHEST" in text.split("\n")[0] for text in convolutions)
