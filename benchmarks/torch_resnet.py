@@ -1,10 +1,15 @@
-"""The same network in PyTorch: the peer that tests and benchmarks compare with."""
+"""The same network in PyTorch: the peer that tests and benchmarks compare with.
+
+Its modules have torchvision's names, as those of pytorch-cifar-models have.
+"""
 
 from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import nn
+
+from jax_resnet.formats.torch_names import to_torch
 
 
 class BasicBlock(nn.Module):
@@ -41,14 +46,16 @@ class ResNet(nn.Module):
         self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         self.relu = nn.ReLU(inplace=True)
-        blocks = []
         features = 16
+        layers = []
         for stage in range(3):
+            blocks = []
             for index in range((depth - 2) // 6):
                 in_features, features = features, 16 * 2**stage
                 stride = 2 if stage > 0 and index == 0 else 1
                 blocks.append(BasicBlock(in_features, features, stride))
-        self.blocks = nn.Sequential(*blocks)
+            layers.append(nn.Sequential(*blocks))
+        self.layer1, self.layer2, self.layer3 = layers
         self.fc = nn.Linear(64, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -56,41 +63,17 @@ class ResNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps ``[n, 3, h, w]`` to logits ``[n, num_classes]``."""
-        x = self.blocks(self.relu(self.bn1(self.conv1(x))))
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
         return self.fc(x.mean((2, 3)))
 
 
 def state_dict(
     params: Mapping[str, np.ndarray], batch_stats: Mapping[str, np.ndarray]
 ) -> dict[str, torch.Tensor]:
-    """PyTorch's names and layouts for the parameters and statistics of jax_resnet."""
-    tensors = {}
-    for name, array in {**params, **batch_stats}.items():
-        *path, leaf = name.split(".")
-        prefix = _module_name(path)
-        array = np.asarray(array)
-        if leaf == "kernel":
-            array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
-        torch_leaf = {
-            "kernel": "weight",
-            "scale": "weight",
-            "bias": "bias",
-            "mean": "running_mean",
-            "var": "running_var",
-        }[leaf]
-        tensors[f"{prefix}.{torch_leaf}"] = torch.from_numpy(array.copy())
-    return tensors
-
-
-def _module_name(path: list[str]) -> str:
-    match path:
-        case ["head"]:
-            return "fc"
-        case ["stem", part]:
-            return {"conv": "conv1", "norm": "bn1"}[part]
-        case ["blocks", index, "projection", part]:
-            return f"blocks.{index}.downsample." + {"conv": "0", "norm": "1"}[part]
-        case ["blocks", index, layer, part]:
-            kind = {"conv": "conv", "norm": "bn"}[part]
-            return f"blocks.{index}.{kind}{layer.removeprefix('conv')}"
-    raise ValueError(f"no counterpart of {'.'.join(path)}")
+    """The parameters and statistics of jax_resnet, as they are exported for PyTorch."""
+    arrays = {
+        name: np.asarray(array) for name, array in {**params, **batch_stats}.items()
+    }
+    tensors = to_torch(arrays, step=0)
+    return {name: torch.from_numpy(array.copy()) for name, array in tensors.items()}
