@@ -22,6 +22,7 @@ from jax_resnet.evaluation.pictures import draw_all
 from jax_resnet.evaluation.text import format_evaluation
 from jax_resnet.evaluation.uncertainty import LEVEL, mcnemar, over_seeds
 from jax_resnet.metrics import evaluate
+from jax_resnet.model_folder import is_model_folder
 from jax_resnet.predict import Predictor
 from jax_resnet.report import write_atomically
 from jax_resnet.temperature import save_temperature
@@ -112,7 +113,8 @@ def _report(options: argparse.Namespace, chosen: jax.Device) -> int:
         page = render(found.report, pictures.name)
         write_atomically(output.with_suffix(".md"), page.encode())
         print(f"\nwritten to {output}, a page to {output.with_suffix('.md')}")
-    if os.access(workdir, os.W_OK):
+    # An exported folder is sealed, with the temperature that it had.
+    if os.access(workdir, os.W_OK) and not is_model_folder(workdir):
         calibration = found.assessment.calibration
         save_temperature(
             workdir,
@@ -177,7 +179,7 @@ def _evaluate(
     workdir: Path, options: argparse.Namespace, chosen: jax.Device
 ) -> _Evaluated:
     started = time.monotonic()
-    predictor = Predictor.restore(
+    predictor = Predictor.open(
         workdir, options.checkpoint, batch_size=options.batch_size
     )
     record = predictor.record
