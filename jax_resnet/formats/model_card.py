@@ -119,7 +119,7 @@ def _accuracy(model: StoredModel, measured: EpochRecord | None) -> str:
 
 def _plain(text: str) -> str:
     """One line without markup, whoever wrote it."""
-    return re.sub(r"[<>\[\]|]", " ", " ".join(text.split()))
+    return " ".join(re.sub(r"[<>\[\]|]", "", text).split())
 
 
 def _yaml(value: Any, indent: str = "") -> str:
