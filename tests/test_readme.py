@@ -34,7 +34,7 @@ def test_imports_point_up_the_list_of_rooms():
     }
     package = ROOT / "jax_resnet"
     files = {p: p.stem for p in package.glob("*.py") if p.stem != "__init__"}
-    files |= dict.fromkeys((package / "data").glob("*.py"), "data")
+    files |= {p: p.parent.name for p in package.glob("*/*.py")}
     assert set(row_of) == set(files.values())
     for path, name in files.items():
         for other in set(imported(path)) - {"__version__"}:
