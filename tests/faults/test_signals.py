@@ -1,6 +1,7 @@
 """Signals and time limits: saved and out in time; the same command carries on."""
 
 import json
+import os
 import random
 import signal
 import time
@@ -9,15 +10,21 @@ import pytest
 from command_line import (
     assert_checkpoints_sound,
     assert_same_run,
-    records,
     run,
     start,
     wait_for,
 )
 
+from jax_resnet import checkpoint
+
 # One step a call makes the run long enough to be cut in all its parts.
 STEP_BY_STEP = "--config.train.steps_per_call=1"
 CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
+
+
+def crowd():
+    """How much longer everything takes where other work shares the cores; else 1."""
+    return max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
 
 
 def is_complete(workdir):
@@ -44,8 +51,8 @@ def test_a_signal_saves_and_stops(number, tiny, finished, tmp_path, many, tally)
         process.send_signal(number)
         faults.injected()
         started = time.monotonic()
-        output, _ = process.communicate(timeout=20)
-        assert time.monotonic() - started < 10
+        output, _ = process.communicate(timeout=60)
+        assert time.monotonic() - started < 10 * crowd()
         assert process.returncode == CODES[number], output
         assert f"{number.name}: saving and stopping" in output
         assert "the same command resumes" in output
@@ -71,8 +78,8 @@ def test_a_second_signal_leaves_at_once(tiny, finished, tmp_path, many, tally):
         process.send_signal(second)
         faults.injected()
         started = time.monotonic()
-        process.communicate(timeout=20)
-        assert time.monotonic() - started < 2
+        process.communicate(timeout=60)
+        assert time.monotonic() - started < 2 * crowd()
         assert process.returncode in (CODES[first], CODES[second])
         assert_checkpoints_sound(workdir)
         assert not is_complete(workdir)
@@ -88,9 +95,9 @@ def test_a_signal_before_training_leaves_at_once(tiny, tmp_path, many, tally):
         process.send_signal(number)
         faults.injected()
         started = time.monotonic()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
         assert process.returncode == CODES[number]
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 2 * crowd()
         faults.survived()
 
 
@@ -111,16 +118,17 @@ def test_a_run_out_of_time_carries_on(tiny, finished, tmp_path, many, tally):
 @pytest.mark.slow
 def test_a_run_ends_before_its_time_limit(tiny, tmp_path, many, tally):
     faults = tally("time limit in the middle of a long run")
-    epochs_done = 0
+    steps_done = 0
     for seconds in (20, 25, 30)[: many(1, 3)]:
         limit = ("--max-seconds", str(seconds))
         faults.injected()
         started = time.monotonic()
         result = run(tiny, tmp_path / "run", "--config.train.epochs=1000", *limit)
-        assert time.monotonic() - started < seconds
+        assert time.monotonic() - started < seconds * crowd()
         assert (result.returncode, result.stderr) == (75, "")
         assert not is_complete(tmp_path / "run")
         assert_checkpoints_sound(tmp_path / "run")
-        assert len(records(tmp_path / "run")) > epochs_done
-        epochs_done = len(records(tmp_path / "run"))
+        latest = checkpoint.select(tmp_path / "run", "latest")
+        assert latest.step > steps_done
+        steps_done = latest.step
         faults.survived()
