@@ -77,7 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             config.to_json(settings),
             accept_changes=options.accept_changes,
         )
-        if point and is_complete(workdir) and not point.changes:
+        # The last step may have been set aside since the summary was written.
+        finished = point and len(point.record.history) == settings.train.epochs
+        if point and finished and is_complete(workdir) and not point.changes:
             _say(f"{name} in {workdir} is complete")
             _say_result(workdir, point.record)
             return 0

@@ -48,4 +48,4 @@ def pytest_addoption(parser):
         action="store_true",
         help="inject as many faults as results/faults.md counts; takes most of an hour",
     )
-    parser.addoption("--faults-report", help="write the table of faults to this file")
+    parser.addoption("--faults-report", help="add the table of faults to this file")

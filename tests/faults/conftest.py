@@ -56,14 +56,20 @@ def pytest_terminal_summary(terminalreporter, config):
         lines.append(f"| {fault} | {injected} | {survived} | {injected - survived} |")
     terminalreporter.write_sep("=", "faults")
     terminalreporter.write_line("\n".join(lines))
-    if path := config.getoption("--faults-report"):
+    if name := config.getoption("--faults-report"):
+        path = Path(name)
         versions = ", ".join(f"{n} {v}" for n, v in installed_versions().items())
-        about = [
+        title = [
             "# Faults injected into real runs",
+            "Survived: all was seen that `tests/faults` demands after such a fault.",
+        ]
+        section = [
             f"`python -m pytest {shlex.join(config.invocation_params.args)}`",
             f"{datetime.date.today()}, {platform.machine()} with "
             f"{len(os.sched_getaffinity(0))} cores, {platform.system()}; {versions}",
-            "Survived: all was seen that `tests/faults` demands after such a fault.",
+            "\n".join(lines),
         ]
-        text = "\n\n".join([*about, "\n".join(lines)]) + "\n"
-        Path(path).write_text(text)
+        with path.open("a") as file:
+            file.write(
+                "\n\n".join([*([] if file.tell() else title), *section]) + "\n\n"
+            )
