@@ -4,7 +4,7 @@ import json
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -20,8 +20,8 @@ class Architecture(TypedDict):
 
     depth: int
     width: int
-    shortcut: str
-    dtype: str
+    shortcut: Literal["projection", "pad"]
+    dtype: Literal["float32", "bfloat16"]
     num_classes: int
     in_channels: int
 

@@ -40,6 +40,7 @@ def without(metadata, *names):
         (lambda m: without(m, "config", "seed"), "no field 'seed'"),
         (lambda m: without(m, "config", "model"), "no field 'model.depth'"),
         (lambda m: m["model"].update(depth="8"), "model.depth: .*valid integer"),
+        (lambda m: m["model"].update(dtype="x" * 9999), "model.dtype: .*'bfloat16'"),
         (lambda m: m["model"].update(depth=14), "not the config's"),
         (lambda m: m["model"].update(num_classes=4), "not the data set's"),
         (lambda m: m["config"]["model"].update(depth=10**9), "must be at most 2000"),
