@@ -35,7 +35,8 @@ def run(main: Callable[[], int]) -> NoReturn:
     if sys.stdout is None or sys.stderr is None:  # closed, as by ``>&-``
         nowhere = open(os.devnull, "w")  # noqa: SIM115, PTH123 (until exit)
         sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    # By force, because absl has made itself the root's handler when it was imported.
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
     # Orbax logs every save, and tracebacks of what it raises all the same.
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,7 +1,9 @@
 """The device to compute on, and the cache of what was compiled for it."""
 
+import errno
 import logging
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import jax
 from jax_resnet.data.cache import default_folder
 from jax_resnet.errors import UserError
 
+_ROOM = 64 * 2**20  # bytes, for the programs of a run
 _log = logging.getLogger(__name__)
 
 
@@ -65,6 +68,9 @@ def cache_compilations(directory: str, device: jax.Device) -> None:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
+        # What JAX cannot write to its end it never writes again.
+        if shutil.disk_usage(path).free < _ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         _log.info("no cache of compiled programs in %s: %s", path, error.strerror)
         jax.config.update("jax_compilation_cache_dir", None)

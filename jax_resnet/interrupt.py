@@ -9,7 +9,9 @@ import threading
 import time
 from types import FrameType, TracebackType
 
-# What a start, the last save and the last report take, of what a run may last.
+from jax_resnet import IMPORTED
+
+# What the last save, the last report and the exit may take.
 RESERVED_SECONDS = 10.0
 OUT_OF_TIME = 75  # EX_TEMPFAIL of sysexits.h: try again
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -23,14 +25,15 @@ class Interrupt:
     thread waits for a device or for the compiler. To be entered in the main thread.
 
     Args:
-        max_seconds: from now on, after which the run must have ended; None for ever.
+        max_seconds: after the start of the process the run must have ended; None for
+            ever. A start that takes longer than that still takes a step.
     """
 
     def __init__(self, max_seconds: float | None = None) -> None:
         self._signal = 0
         self._deadline = math.inf
         if max_seconds is not None:
-            self._deadline = time.monotonic() + max_seconds - RESERVED_SECONDS
+            self._deadline = IMPORTED + max_seconds - RESERVED_SECONDS
         self._begun = False
         self._noticed = False
 

@@ -59,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, overrides = parser.parse_known_args(arguments)
     if options.max_seconds is not None and not options.max_seconds > RESERVED_SECONDS:
         raise UserError(
-            f"--max-seconds must be more than {RESERVED_SECONDS:g}, which starting and "
-            f"saving take, not {options.max_seconds:g}"
+            f"--max-seconds must be more than {RESERVED_SECONDS:g}, which saving and "
+            f"leaving may take, not {options.max_seconds:g}"
         )
     settings = config.load(options.config, overrides)
     name = Path(options.config).stem

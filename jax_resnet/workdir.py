@@ -24,22 +24,30 @@ def claimed(workdir: Path) -> Iterator[None]:
         # A lock file alone can be open to us in a directory that is not.
         with tempfile.TemporaryFile(dir=workdir):
             pass
-        lock = (workdir / ".lock").open("a+")
+        # Unbuffered, as what cannot be written would fail again when it is closed.
+        lock = (workdir / ".lock").open("a+b", buffering=0)
     except OSError as error:
-        raise UserError(
-            f"cannot write to workdir {str(workdir)!r}: {error.strerror}; "
-            "choose another with --workdir"
-        ) from error
+        raise _unwritable(workdir, error) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
+            holder = lock.read().decode(errors="replace").strip()
             raise UserError(
-                f"workdir {str(workdir)!r} is in use by {lock.read().strip()}; "
+                f"workdir {str(workdir)!r} is in use by {holder}; "
                 "wait for it, stop it, or choose another with --workdir"
             ) from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        lock.flush()
+        try:
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        except OSError as error:
+            raise _unwritable(workdir, error) from error
         yield
+
+
+def _unwritable(workdir: Path, error: OSError) -> UserError:
+    return UserError(
+        f"cannot write to workdir {str(workdir)!r}: {error.strerror}; make room, or "
+        "choose another with --workdir"
+    )

@@ -20,7 +20,7 @@ from command_line import (
 from jax_resnet import checkpoint
 
 NO_ROOM = "(?i)no space left on"
-LOST_CACHE = "no cache |warning: |WARNING:matplotlib.font_manager:"
+LOST_CACHE = "no cache |warning: |Could not save font_manager cache"
 
 
 class Disk:
