@@ -122,7 +122,7 @@ def wait_for(process, pattern):
     for line in process.stdout:
         lines.append(line)
         if re.search(pattern, line):
-            return
+            return line
     raise AssertionError("".join(lines))
 
 

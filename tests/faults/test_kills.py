@@ -41,8 +41,10 @@ class Moments:
         self._sleep(self.lifetime)
 
     def compiling(self, process, workdir):
-        wait_for(process, "training on")
-        self._sleep(4.0)
+        if "training on" in wait_for(process, "training on|is complete"):
+            self._sleep(4.0)
+        else:  # killed after its last epoch the time before: nothing to compile
+            process.wait()
 
     def saving(self, process, workdir):
         folder = checkpoint.directory(workdir)
