@@ -109,7 +109,7 @@ def test_damaged_caches(prepared, tmp_path, many, tally):
         faults.survived()
 
 
-@pytest.mark.slow
+@pytest.mark.many
 def test_training_on_damaged_data(tiny, prepared, copy, tmp_path, many, tally):
     data_faults = tally("damaged data met by the real command")
     cache_faults = tally("a damaged cache met by the real command")

@@ -89,7 +89,7 @@ def assert_survived(failed, disk, tiny, finished, workdir):
 def test_a_disk_with_little_room(tiny, finished, disk, many, tally):
     faults = tally("disk without room for the run")
     generator = random.Random(0)
-    for _ in range(many(2, 12)):
+    for _ in range(many(1, 12)):
         workdir = disk.folder / "run"
         # Enough for anything from no file at all to all but the last checkpoint.
         disk.fill(leaving=int(10 ** generator.uniform(3, 6.47)))
@@ -98,7 +98,7 @@ def test_a_disk_with_little_room(tiny, finished, disk, many, tally):
         faults.survived()
 
 
-@pytest.mark.slow
+@pytest.mark.many
 def test_a_disk_that_fills_up_during_a_save(tiny, finished, disk, many, tally):
     faults = tally("disk full during a save")
     generator = random.Random(1)
@@ -117,7 +117,7 @@ def test_a_disk_that_fills_up_during_a_save(tiny, finished, disk, many, tally):
         faults.survived()
 
 
-@pytest.mark.slow
+@pytest.mark.many
 def test_a_disk_that_fills_up_before_a_log_line(tiny, finished, disk, many, tally):
     faults = tally("disk full when a log line is due")
     for epoch in range(1, many(1, 3) + 1):
@@ -130,7 +130,7 @@ def test_a_disk_that_fills_up_before_a_log_line(tiny, finished, disk, many, tall
         faults.survived()
 
 
-@pytest.mark.slow
+@pytest.mark.many
 @pytest.mark.parametrize("what", ["cache", "cache of compiled programs"])
 def test_a_full_cache_costs_time_only(what, tiny, finished, disk, many, tally):
     faults = tally(f"disk of the {what} full")

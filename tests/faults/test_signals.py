@@ -39,7 +39,15 @@ def carry_on(tiny, workdir, finished):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", CODES, ids=lambda n: n.name)
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.many),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.many),
+    ],
+    ids=lambda number: number.name,
+)
 def test_a_signal_saves_and_stops(number, tiny, finished, tmp_path, many, tally):
     faults = tally(f"{number.name} in the middle of a run")
     generator = random.Random(number)
@@ -58,12 +66,11 @@ def test_a_signal_saves_and_stops(number, tiny, finished, tmp_path, many, tally)
         assert "the same command resumes" in output
         assert not is_complete(workdir)
         assert_checkpoints_sound(workdir)
-        if number == signal.SIGTERM or many(0, 1):
-            assert "resuming at step" in carry_on(tiny, workdir, finished)
+        assert "resuming at step" in carry_on(tiny, workdir, finished)
         faults.survived()
 
 
-@pytest.mark.slow
+@pytest.mark.many
 def test_a_second_signal_leaves_at_once(tiny, finished, tmp_path, many, tally):
     faults = tally("two signals within half a second")
     generator = random.Random(0)
@@ -115,7 +122,7 @@ def test_a_run_out_of_time_carries_on(tiny, finished, tmp_path, many, tally):
         faults.survived()
 
 
-@pytest.mark.slow
+@pytest.mark.many
 def test_a_run_ends_before_its_time_limit(tiny, tmp_path, many, tally):
     faults = tally("time limit in the middle of a long run")
     steps_done = 0
