@@ -51,6 +51,7 @@ def test_skipping_has_a_limit(tiny, tmp_path, tally):
     count.survived()
 
 
+@pytest.mark.many
 def test_changes_are_refused_or_recorded(
     tiny,
     stopped,

@@ -108,7 +108,7 @@ def test_a_signal_before_training_leaves_at_once(tiny, tmp_path, many, tally):
         faults.survived()
 
 
-@pytest.mark.slow
+@pytest.mark.many
 def test_a_run_out_of_time_carries_on(tiny, finished, tmp_path, many, tally):
     faults = tally("time limit shorter than the run")
     for seconds in (11, 10.5, 10.1)[: many(1, 3)]:
