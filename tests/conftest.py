@@ -46,6 +46,6 @@ def pytest_addoption(parser):
     parser.addoption(
         "--many-faults",
         action="store_true",
-        help="inject as many faults as results/faults.md counts; takes most of an hour",
+        help="inject hundreds of faults, not a few; takes most of an hour",
     )
     parser.addoption("--faults-report", help="add the table of faults to this file")

@@ -10,11 +10,17 @@ from command_line import assert_one_line, records, run
 TEST = ("--split", "test[:100]")
 
 
+@pytest.fixture
+def workdir(finished, tmp_path):
+    """A copy of the run, because an evaluation leaves its report in it."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
 @pytest.mark.parametrize("batch_size", ["7", "100"])
-def test_evaluation_repeats_the_logged_figures(tiny, finished, batch_size):
+def test_evaluation_repeats_the_logged_figures(tiny, finished, workdir, batch_size):
     result = run(
         tiny,
-        finished,
+        workdir,
         *("--split", "test[:100]", "--checkpoint", "latest"),
         *("--batch-size", batch_size, "--output", "report.json"),
         module="evaluate",
@@ -28,8 +34,7 @@ def test_evaluation_repeats_the_logged_figures(tiny, finished, batch_size):
     assert f"{100 * last['val_top1']:.2f} %" in result.stdout
 
 
-def test_a_report_with_all_that_can_be_asked_for(tiny, finished, tmp_path):
-    workdir = shutil.copytree(finished, tmp_path / "run")
+def test_a_report_with_all_that_can_be_asked_for(tiny, workdir):
     extra = ("--tta", "flip", "--corruptions", "20")
     result = run(tiny, workdir, *TEST, *extra, module="evaluate")
     assert result.returncode == 0, result.stderr
@@ -45,12 +50,12 @@ def test_a_report_with_all_that_can_be_asked_for(tiny, finished, tmp_path):
     assert temperature["step"] == report["step"]
 
 
-def test_several_runs_are_compared(tiny, finished, tmp_path):
+def test_several_runs_are_compared(tiny, workdir, tmp_path):
     output = tmp_path / "comparison.json"
     result = run(
         tiny,
-        finished,
-        str(finished),
+        workdir,
+        str(workdir),
         *TEST,
         *("--output", str(output)),
         module="evaluate",
