@@ -66,3 +66,10 @@ def test_bad_workdirs(tiny, tmp_path):
     assert_one_line(run(tiny, tmp_path / "file" / "run"), "cannot write to workdir")
     result = run(tiny, tmp_path / "nothing", module="evaluate")
     assert_one_line(result, "no checkpoint in")
+
+
+def test_divergence_stops_the_run_and_names_the_step(tiny, tmp_path):
+    result = run(tiny, tmp_path / "run", "--config.optimizer.learning_rate=1e30")
+    assert_one_line(result, r"not finite at step \d+")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["complete"] is False

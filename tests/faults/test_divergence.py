@@ -17,6 +17,7 @@ def summary(workdir):
     return json.loads((workdir / "summary.json").read_text())
 
 
+@pytest.mark.many
 def test_divergence_keeps_the_last_finite_best(
     tiny,
     finished,
