@@ -37,9 +37,11 @@ def test_a_finished_run_is_left_as_it_is(tiny, finished):
     assert {n: (finished / n).read_text() for n in before} == before
 
 
-def test_results_do_not_depend_on_the_chunk_size(tiny, finished, tmp_path):
-    # One step a call is what the killed runs take.
-    override = "--config.train.steps_per_call=5"
+@pytest.mark.parametrize("steps_per_call", [1, 5])
+def test_results_do_not_depend_on_the_chunk_size(
+    tiny, finished, tmp_path, steps_per_call
+):
+    override = f"--config.train.steps_per_call={steps_per_call}"
     assert run(tiny, tmp_path / "run", override).returncode == 0
     assert_same_run(tmp_path / "run", finished)
 

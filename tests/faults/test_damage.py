@@ -138,7 +138,7 @@ def test_without_a_manifest(workdir, saved, many, tally):
     assert refused > many(10, 200) / 3  # orbax does not read all that it writes
 
 
-@pytest.mark.many
+@pytest.mark.slow
 def test_the_real_commands(tiny, finished, tmp_path, many, tally):
     faults = tally("a damaged checkpoint met by the real commands")
     generator = random.Random(2)

@@ -17,7 +17,7 @@ def summary(workdir):
     return json.loads((workdir / "summary.json").read_text())
 
 
-@pytest.mark.many
+@pytest.mark.slow
 def test_divergence_keeps_the_last_finite_best(
     tiny,
     finished,
@@ -52,7 +52,7 @@ def test_skipping_has_a_limit(tiny, tmp_path, tally):
     count.survived()
 
 
-@pytest.mark.many
+@pytest.mark.slow
 def test_changes_are_refused_or_recorded(
     tiny,
     stopped,

@@ -85,7 +85,7 @@ def assert_survived(failed, disk, tiny, finished, workdir):
     shutil.rmtree(workdir)
 
 
-@pytest.mark.many
+@pytest.mark.slow
 def test_a_disk_with_little_room(tiny, finished, disk, many, tally):
     faults = tally("disk without room for the run")
     generator = random.Random(0)

@@ -1,7 +1,6 @@
 """Signals and time limits: saved and out in time; the same command carries on."""
 
 import json
-import os
 import random
 import signal
 import time
@@ -22,11 +21,6 @@ STEP_BY_STEP = "--config.train.steps_per_call=1"
 CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
 
 
-def crowd():
-    """How much longer everything takes where other work shares the cores; else 1."""
-    return max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
-
-
 def is_complete(workdir):
     return json.loads((workdir / "summary.json").read_text())["complete"]
 
@@ -39,15 +33,7 @@ def carry_on(tiny, workdir, finished):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "number",
-    [
-        signal.SIGTERM,
-        pytest.param(signal.SIGINT, marks=pytest.mark.many),
-        pytest.param(signal.SIGHUP, marks=pytest.mark.many),
-    ],
-    ids=lambda number: number.name,
-)
+@pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
 def test_a_signal_saves_and_stops(number, tiny, finished, tmp_path, many, tally):
     faults = tally(f"{number.name} in the middle of a run")
     generator = random.Random(number)
@@ -60,17 +46,18 @@ def test_a_signal_saves_and_stops(number, tiny, finished, tmp_path, many, tally)
         faults.injected()
         started = time.monotonic()
         output, _ = process.communicate(timeout=60)
-        assert time.monotonic() - started < 10 * crowd()
+        assert time.monotonic() - started < 10
         assert process.returncode == CODES[number], output
         assert f"{number.name}: saving and stopping" in output
         assert "the same command resumes" in output
         assert not is_complete(workdir)
         assert_checkpoints_sound(workdir)
-        assert "resuming at step" in carry_on(tiny, workdir, finished)
+        if number == signal.SIGTERM or many(0, 1):
+            assert "resuming at step" in carry_on(tiny, workdir, finished)
         faults.survived()
 
 
-@pytest.mark.many
+@pytest.mark.slow
 def test_a_second_signal_leaves_at_once(tiny, finished, tmp_path, many, tally):
     faults = tally("two signals within half a second")
     generator = random.Random(0)
@@ -86,7 +73,7 @@ def test_a_second_signal_leaves_at_once(tiny, finished, tmp_path, many, tally):
         faults.injected()
         started = time.monotonic()
         process.communicate(timeout=60)
-        assert time.monotonic() - started < 2 * crowd()
+        assert time.monotonic() - started < 2
         assert process.returncode in (CODES[first], CODES[second])
         assert_checkpoints_sound(workdir)
         assert not is_complete(workdir)
@@ -104,11 +91,11 @@ def test_a_signal_before_training_leaves_at_once(tiny, tmp_path, many, tally):
         started = time.monotonic()
         process.communicate(timeout=60)
         assert process.returncode == CODES[number]
-        assert time.monotonic() - started < 2 * crowd()
+        assert time.monotonic() - started < 2
         faults.survived()
 
 
-@pytest.mark.many
+@pytest.mark.slow
 def test_a_run_out_of_time_carries_on(tiny, finished, tmp_path, many, tally):
     faults = tally("time limit shorter than the run")
     for seconds in (11, 10.5, 10.1)[: many(1, 3)]:
@@ -131,7 +118,7 @@ def test_a_run_ends_before_its_time_limit(tiny, tmp_path, many, tally):
         faults.injected()
         started = time.monotonic()
         result = run(tiny, tmp_path / "run", "--config.train.epochs=1000", *limit)
-        assert time.monotonic() - started < seconds * crowd()
+        assert time.monotonic() - started < seconds
         assert (result.returncode, result.stderr) == (75, "")
         assert not is_complete(tmp_path / "run")
         assert_checkpoints_sound(tmp_path / "run")
