@@ -21,7 +21,6 @@ from jax_resnet.evaluation.page import render, render_comparison
 from jax_resnet.evaluation.pictures import draw_all
 from jax_resnet.evaluation.text import format_evaluation
 from jax_resnet.evaluation.uncertainty import LEVEL, mcnemar, over_seeds
-from jax_resnet.metrics import evaluate
 from jax_resnet.model_folder import is_model_folder
 from jax_resnet.predict import Predictor
 from jax_resnet.report import write_atomically
@@ -203,7 +202,6 @@ def _evaluate(
         )
     ready = time.monotonic()
     logits = predictor.logits(images.images)
-    evaluation = evaluate(logits, images.labels, info=info)
     seconds = time.monotonic() - ready
 
     epoch = len(record.history)
@@ -213,7 +211,6 @@ def _evaluate(
         f"{info.name} {options.split} on {device.describe(chosen)}: ready in "
         f"{ready - started:.1f} s, evaluated in {seconds:.1f} s\n"
     )
-    print(format_evaluation(evaluation), flush=True)
     held_out = None
     if settings["holdout"] and options.split != data.HOLDOUT:
         _, others = load(data.HOLDOUT)
@@ -221,6 +218,7 @@ def _evaluate(
     assessment = assess(
         logits, images.labels, info, split=options.split, held_out=held_out
     )
+    print(format_evaluation(assessment.evaluation), flush=True)
     report = {
         "title": record.run.title,
         "checkpoint": options.checkpoint,

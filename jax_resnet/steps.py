@@ -205,7 +205,7 @@ class Repeated:
         loop_on_device: one program loops on the device, which spares the host a
             dispatch per step. Otherwise the host dispatches each step, without
             waiting: XLA for CPU leaves its fast convolutions aside within loops
-            (a ResNet-20 step took 43 s there, against 1.3 s outside).
+            (see the figures in ``benchmarks/README.md``).
     """
 
     def __init__(self, step: Callable, *, loop_on_device: bool):

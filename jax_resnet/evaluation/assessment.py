@@ -118,11 +118,12 @@ def assess(
     """
     rows = np.arange(len(labels))
     log_probabilities = log_softmax(logits)
-    right = label_ranks(logits, labels) < 1
+    ranks = label_ranks(logits, labels)
+    right = ranks < 1
     values = np.stack(
         [
             right.astype(np.float64),
-            (label_ranks(logits, labels) < 5).astype(np.float64),
+            (ranks < 5).astype(np.float64),
             -log_probabilities[rows, labels],
         ],
         axis=1,
