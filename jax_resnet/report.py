@@ -9,6 +9,7 @@ the same ``log.md`` as an uninterrupted one but for times.
 import contextlib
 import json
 import math
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -91,7 +92,8 @@ class _Events:
     """
 
     def __init__(self, folder: Path, purge_step: int):
-        from tensorboardX.event_file_writer import EventsWriter
+        with _hidden("torch"):
+            from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         self._folder = folder
@@ -129,6 +131,19 @@ class _Events:
     def close(self) -> None:
         with _naming(self._folder):
             self._writer.close()
+
+
+@contextlib.contextmanager
+def _hidden(package: str) -> Iterator[None]:
+    """Imports without a package that they would take seconds to import for nothing."""
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[package]
 
 
 class Report:
