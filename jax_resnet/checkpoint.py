@@ -211,13 +211,26 @@ def steps_in(root: Path) -> list[int]:
 
 
 def _sound(root: Path, steps: Sequence[int]) -> Iterator[Checkpoint]:
+    damaged: list[DamagedCheckpointError] = []
+    found = False
     for step in steps:
         path = root / str(step)
         try:
-            yield Checkpoint.open(path)
+            checkpoint = Checkpoint.open(path)
         except DamagedCheckpointError as error:
             if path.exists():  # or a running process has just replaced it
-                _log.warning("warning: %s; another one is used instead", error)
+                damaged.append(error)
+            continue
+        found = True
+        _warn_of(damaged)
+        yield checkpoint
+    if found:
+        _warn_of(damaged)
+
+
+def _warn_of(damaged: list[DamagedCheckpointError]) -> None:
+    while damaged:
+        _log.warning("warning: %s; another one is used instead", damaged.pop(0))
 
 
 def _check_metrics(checkpoint: Checkpoint) -> None:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from jax_resnet import data, device
 from jax_resnet.command import Parser, run
@@ -21,6 +21,7 @@ from jax_resnet.formats import (
     imported,
     onnx_model,
     safetensors_folder,
+    space,
     stablehlo,
     torch_file,
 )
@@ -43,9 +44,15 @@ FORMATS: dict[str, Format] = {
     "stablehlo": stablehlo,
     "onnx": onnx_model,
     "pytorch": torch_file,
+    "space": space,
 }
 # Reading these back compares every array, and the code that computes is our own.
-EXACT = ("safetensors", "pytorch")
+EXACT = ("safetensors", "pytorch", "space")
+# What the Hub has as a model, and as a Space.
+PUSHED: dict[str, Literal["model", "space"]] = {
+    "safetensors": "model",
+    "space": "space",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--push",
         metavar="USER/NAME",
-        help="also upload to the Hugging Face Hub; of --format safetensors",
+        help="also upload to the Hugging Face Hub; of --format safetensors and space",
     )
     parser.add_argument(
         "--data", metavar="NAME", help="of --from-pytorch: the data set it is for"
@@ -86,11 +93,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     name = _format_name(options)
     if options.push:
-        if name != "safetensors":
-            raise UserError("--push uploads the folder of --format safetensors alone")
+        if name not in PUSHED:
+            raise UserError("--push uploads what --format safetensors or space writes")
         hub.check(options.push)
     if name == "onnx":
         require("onnx", "onnxruntime", extra="export")
+    if name == "space":
+        space.check()
 
     # One device for all comparisons, because a GPU computes float32 less exactly.
     chosen = device.select("cpu", "--device")
@@ -103,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _write(name, predictor, temporary, options.data_dir)
     print(f"written to {options.output}")
     if options.push:
-        print(f"uploaded to {hub.push(options.output, options.push)}")
+        print(f"uploaded to {hub.push(options.output, options.push, PUSHED[name])}")
     return 0
 
 
@@ -150,7 +159,7 @@ def _write(name: str, predictor: Predictor, path: Path, data_dir: str | None) ->
     started = time.monotonic()
     record = predictor.record
     print(f"{record.run.title}, step {predictor.step}")
-    if name != "safetensors" and record.model["dtype"] != "float32":
+    if name not in PUSHED and record.model["dtype"] != "float32":
         print(f"computes in float32; the run computed in {record.model['dtype']}")
         predictor = predictor.in_float32()
     FORMATS[name].write(predictor, path)

@@ -1,6 +1,6 @@
 """A restored model: from uint8 images to class probabilities."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ class Predictor:
         info: of the data set that it was trained on.
         step: number of training steps that it has taken.
         temperature: that its logits are divided by for probabilities.
+        source: the directory that it was read from, if it was.
 
     Args:
         record: of a run.
@@ -35,6 +36,7 @@ class Predictor:
         step: of the checkpoint.
         temperature: from the evaluation of the model.
         batch_size: images in a call of the model; it changes speed and memory alone.
+        source: where it was read from.
 
     Raises:
         UserError: if the arrays are not those of the architecture.
@@ -48,11 +50,13 @@ class Predictor:
         step: int,
         temperature: float = 1.0,
         batch_size: int = 500,
+        source: Path | None = None,
     ):
         self.record = record
         self.info = info = record.dataset
         self.step = step
         self.temperature = temperature
+        self.source = source
         self._batch_size = batch_size
         _check_size(record.model, arrays)
         graphdef, params, batch_stats = states.split(
@@ -66,7 +70,17 @@ class Predictor:
             network = states.merge(graphdef, weights["params"], weights["batch_stats"])
             return network(normalize(images, mean=info.mean, std=info.std))
 
+        @jax.jit
+        def explain(weights: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+            network = states.merge(graphdef, weights["params"], weights["batch_stats"])
+            features = network.features(
+                normalize(images, mean=info.mean, std=info.std)
+            ).astype(jnp.float32)
+            maps = features @ network.head.kernel[...]
+            return network.head(features.mean(axis=(1, 2))), maps
+
         self._logits = partial(logits, self._weights)
+        self._explain = partial(explain, self._weights)
 
     @classmethod
     def restore(
@@ -86,6 +100,7 @@ class Predictor:
             step=chosen.step,
             temperature=read_temperature(workdir, chosen.step),
             batch_size=batch_size,
+            source=workdir,
         )
 
     @classmethod
@@ -117,6 +132,7 @@ class Predictor:
             step=stored.step,
             temperature=stored.temperature,
             batch_size=batch_size,
+            source=path,
         )
 
     @property
@@ -149,6 +165,7 @@ class Predictor:
             step=self.step,
             temperature=self.temperature,
             batch_size=self._batch_size,
+            source=self.source,
         )
 
     def probabilities(
@@ -165,25 +182,53 @@ class Predictor:
         Raises:
             UserError: if the images have another shape than the model's.
         """
-        if images.shape[1:] != self.info.image_shape:
-            raise UserError(
-                f"the model takes images of shape {self.info.image_shape}, "
-                f"not {images.shape[1:]}"
-            )
-        size = max(1, min(self._batch_size, len(images)))
-        outputs = [jnp.zeros((0, self.info.num_classes))]
-        for start in range(0, len(images), size):
-            batch = images[start : start + size]
-            missing = size - len(batch)
-            padded = np.pad(batch, [(0, missing), (0, 0), (0, 0), (0, 0)])
-            outputs.append(self._logits(jnp.asarray(padded))[: len(batch)])
-        return np.concatenate([np.asarray(output) for output in outputs])
+        (logits,) = self._in_batches(lambda batch: (self._logits(batch),), images)
+        return logits
+
+    def explain(
+        self, images: UInt8[np.ndarray, "n h w c"]
+    ) -> tuple[Float[np.ndarray, "n classes"], Float[np.ndarray, "n h4 w4 classes"]]:
+        """Class probabilities, and where in the images they come from.
+
+        The class-activation maps (Zhou et al. 2016, equation 2) are float32, at a
+        quarter of the resolution: their mean over the positions is a class's logit,
+        less its bias.
+
+        Raises:
+            UserError: if the images have another shape than the model's.
+        """
+        logits, maps = self._in_batches(self._explain, images)
+        return self._probabilities_of(logits), maps
 
     def predict(
         self, images: UInt8[np.ndarray, "n h w c"]
     ) -> Float[np.ndarray, "n classes"]:
         """Class probabilities of any number of images, temperature-scaled."""
-        return np.exp(log_softmax(self.logits(images) / self.temperature))
+        return self._probabilities_of(self.logits(images))
+
+    def _probabilities_of(self, logits: np.ndarray) -> np.ndarray:
+        return np.exp(log_softmax(logits / self.temperature))
+
+    def _in_batches(
+        self, function: Callable[[Any], tuple[jax.Array, ...]], images: np.ndarray
+    ) -> list[np.ndarray]:
+        if images.shape[1:] != self.info.image_shape:
+            raise UserError(
+                f"the model takes images of shape {self.info.image_shape}, "
+                f"not {images.shape[1:]}"
+            )
+        # Few sizes, because each is compiled.
+        size = min(self._batch_size, 1 << max(0, len(images) - 1).bit_length())
+        outputs = []
+        for start in range(0, max(1, len(images)), size):
+            batch = images[start : start + size]
+            padded = np.pad(batch, [(0, size - len(batch)), (0, 0), (0, 0), (0, 0)])
+            found = function(jnp.asarray(padded))
+            outputs.append([output[: len(batch)] for output in found])
+        return [
+            np.concatenate([np.asarray(part) for part in parts])
+            for parts in zip(*outputs, strict=True)
+        ]
 
 
 def _check_size(architecture: Architecture, arrays: Mapping[str, np.ndarray]) -> None:

@@ -47,6 +47,15 @@ def test_one_image_at_a_time_is_as_good(predictor, images):
     np.testing.assert_allclose(predictor.logits(images), singly, rtol=1e-4, atol=1e-5)
 
 
+def test_the_maps_of_a_class_make_its_logit(predictor, images, arrays):
+    probabilities, maps = predictor.explain(images)
+    assert maps.shape == (7, 1, 1, 3)
+    bias = arrays["state.params.head.bias"]
+    logits = maps.mean(axis=(1, 2)) + bias
+    np.testing.assert_allclose(logits, predictor.logits(images), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(probabilities, predictor.predict(images), rtol=1e-4)
+
+
 def test_no_images_have_no_logits(predictor, images):
     assert predictor.logits(images[:0]).shape == (0, 3)
 

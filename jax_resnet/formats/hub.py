@@ -1,8 +1,9 @@
-"""Uploading a model's folder to the Hugging Face Hub."""
+"""Uploading a folder to the Hugging Face Hub, as a model or as a Space."""
 
 import re
 import textwrap
 from pathlib import Path
+from typing import Literal
 
 from jax_resnet.errors import UserError
 from jax_resnet.formats.output import require
@@ -32,14 +33,19 @@ def check(name: str) -> None:
         )
 
 
-def push(folder: Path, name: str) -> str:
+def push(folder: Path, name: str, kind: Literal["model", "space"] = "model") -> str:
     """Uploads a folder, into a new repository if there is none of that name.
 
     The token is ``$HF_TOKEN``'s, or the one that ``hf auth login`` stored; the Hub is
     at ``$HF_ENDPOINT`` if that is set.
 
+    Args:
+        folder: to upload.
+        name: ``user/name``, or ``organisation/name``.
+        kind: of the repository; a Space runs Gradio.
+
     Returns:
-        The address of the model.
+        The address of the repository.
 
     Raises:
         UserError: if the Hub refuses it, or cannot be reached.
@@ -48,9 +54,13 @@ def push(folder: Path, name: str) -> str:
 
     api = huggingface_hub.HfApi()
     try:
-        address = api.create_repo(name, exist_ok=True)
+        sdk = {"space_sdk": "gradio"} if kind == "space" else {}
+        address = api.create_repo(name, repo_type=kind, exist_ok=True, **sdk)
         api.upload_folder(
-            repo_id=name, folder_path=folder, commit_message="Upload the model"
+            repo_id=name,
+            repo_type=kind,
+            folder_path=folder,
+            commit_message=f"Upload the {kind}",
         )
     # The client raises its own errors, its HTTP library's and the system's.
     except Exception as error:
@@ -63,7 +73,7 @@ def push(folder: Path, name: str) -> str:
             detail = textwrap.shorten(str(error), 200)
             reason = f"the Hub at {api.endpoint} cannot be reached: {detail}"
         raise UserError(
-            f"the model is in {str(folder)!r} but was not uploaded, as {reason}; once "
-            f"that is mended: hf upload {name} {folder}"
+            f"the {kind} is in {str(folder)!r} but was not uploaded, as {reason}; once "
+            f"that is mended: hf upload {name} {folder} --repo-type {kind}"
         ) from error
     return str(address)

@@ -1,8 +1,9 @@
 """The card of a model, as the Hugging Face Hub shows and indexes it."""
 
-import json
 import re
 from typing import Any
+
+import yaml
 
 from jax_resnet.history import EpochRecord, best_epoch
 from jax_resnet.model_folder import StoredModel
@@ -52,7 +53,10 @@ and the SHA-256 digests by which damage is noticed.
 
 Started {_plain(run.started)} on {_plain(run.device)}; {_plain(run.platform)}.
 """
-    return f"---\n{_yaml(_front_matter(model, measured))}---\n\n{body}"
+    front = yaml.safe_dump(
+        _front_matter(model, measured), sort_keys=False, allow_unicode=True
+    )
+    return f"---\n{front}---\n\n{body}"
 
 
 def _front_matter(model: StoredModel, measured: EpochRecord | None) -> dict[str, Any]:
@@ -120,19 +124,3 @@ def _accuracy(model: StoredModel, measured: EpochRecord | None) -> str:
 def _plain(text: str) -> str:
     """One line without markup, whoever wrote it."""
     return " ".join(re.sub(r"[<>\[\]|]", "", text).split())
-
-
-def _yaml(value: Any, indent: str = "") -> str:
-    """YAML in block style; its scalars are JSON, which YAML includes."""
-    lines = []
-    items = value.items() if isinstance(value, dict) else ((None, v) for v in value)
-    for key, item in items:
-        start = f"{indent}- " if key is None else f"{indent}{key}:"
-        if not isinstance(item, dict | list):
-            lines.append(f"{start.rstrip()} {json.dumps(item)}\n")
-        elif key is None:
-            inner = _yaml(item, indent + "  ")
-            lines.append(start + inner[len(start) :])
-        else:
-            lines.append(f"{start}\n{_yaml(item, indent + '  ')}")
-    return "".join(lines)

@@ -1,12 +1,11 @@
 from dataclasses import replace
 
 import pytest
+import yaml
 from format_fixtures import make_predictor
 from test_history import HISTORY
 
 from jax_resnet.formats import model_card
-
-yaml = pytest.importorskip("yaml", reason="the extra 'export' is not installed")
 
 
 def render(step, *, epochs=5, history=HISTORY, **changes):

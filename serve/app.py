@@ -1,0 +1,121 @@
+"""The demo: ``python serve/app.py --model runs/resnet56``."""
+
+import argparse
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+STARTED = time.monotonic()
+
+from served import Served, default_model  # noqa: E402 (the clock starts first)
+
+from jax_resnet import device  # noqa: E402
+from jax_resnet.command import Parser, run  # noqa: E402
+from jax_resnet.errors import UserError  # noqa: E402
+from jax_resnet.predict import Predictor  # noqa: E402
+
+GRACE = 10  # seconds for what is in flight when the app is stopped
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    options = _parse(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    with (
+        _bind(options.host, options.port) as listener,
+        tempfile.TemporaryDirectory(prefix="jax_resnet-") as uploads,
+        ThreadPoolExecutor(1) as background,
+    ):
+        # What the app needs is read while the model compiles.
+        application = background.submit(_import_application, uploads)
+        chosen = device.select(options.device, "--device")
+        device.cache_compilations("", chosen)
+        path = options.model or default_model()
+        predictor = Predictor.open(
+            path, options.checkpoint, batch_size=options.max_batch
+        )
+        served = Served(predictor, max_batch=options.max_batch)
+        served.warm_up()
+        application.result().serve(
+            served, listener, options, started=STARTED, grace=GRACE
+        )
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser(
+        prog="python serve/app.py",
+        description="Serves a trained model as a page and an API.",
+    )
+    parser.add_argument(
+        "--model",
+        type=Path,
+        help="a run directory or an exported folder; default: the model beside the "
+        "app, or the most accurate in results/",
+    )
+    parser.add_argument(
+        "--checkpoint", default="best", help="best (the default), latest or a step"
+    )
+    parser.add_argument(
+        "--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
+    )
+    parser.add_argument(
+        "--port", type=int, default=os.environ.get("GRADIO_SERVER_PORT", "7860")
+    )
+    parser.add_argument("--device", default="auto", help="auto, gpu or cpu")
+    limits = {
+        "max-upload": (10, "megabytes of an upload"),
+        "max-queue": (200, "requests that may wait; more get HTTP 503"),
+        "concurrency": (16, "requests in work at a time"),
+        "max-batch": (8, "images in a call of the model"),
+    }
+    for name, (default, meaning) in limits.items():
+        parser.add_argument(
+            f"--{name}",
+            type=int,
+            default=default,
+            metavar="N",
+            help=f"{meaning}; default {default}",
+        )
+    options = parser.parse_args(arguments)
+    for name in limits:
+        if (value := getattr(options, name.replace("-", "_"))) < 1:
+            raise UserError(f"--{name} must be at least 1, not {value}")
+    return options
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Takes the port now; nobody can connect before the server listens."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"cannot listen on {host}:{port} ({getattr(error, 'strerror', error)}): "
+            "choose another --host or --port"
+        ) from error
+    return listener
+
+
+def _import_application(uploads: str) -> Any:
+    # Gradio reads these when it is imported.
+    os.environ["GRADIO_TEMP_DIR"] = uploads
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    import application
+
+    return application
+
+
+if __name__ == "__main__":
+    run(main)

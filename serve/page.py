@@ -1,0 +1,129 @@
+"""The page and the API of the demo."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import card
+import gradio as gr
+import uploads
+from served import HERE, Served, report_of
+
+_WAITING = '<p class="waiting">Send a picture, or click on an example.</p>'
+_SHOW_MAP = "v => { document.documentElement.style.setProperty('--map-opacity', v) }"
+
+
+def upload() -> gr.Image:
+    """An image component that answers for what is no image with a sentence.
+
+    Its methods are replaced in the instance, because Gradio writes a file of type
+    stubs beside the source of any class that is derived from a component.
+    """
+    image = gr.Image(
+        label="Picture",
+        sources=["upload", "webcam", "clipboard"],
+        height=320,
+        buttons=[],
+    )
+    fetch = image.async_move_resource_to_block_cache
+
+    def preprocess(payload: Any) -> Any:
+        if payload is None:
+            return None
+        try:
+            if payload.url and payload.url.startswith("data:"):
+                return uploads.read(uploads.from_data_url(payload.url))
+            return uploads.read(Path(payload.path))
+        except uploads.UnusableImageError as error:
+            raise _refused(str(error)) from error
+
+    async def move_to_cache(path: str | Path | None) -> str | None:
+        if str(path).startswith(("http://", "https://")):  # it could be of any size
+            raise _refused("Addresses are not fetched. Upload the image itself.")
+        return await fetch(path)
+
+    image.preprocess = preprocess
+    image.async_move_resource_to_block_cache = move_to_cache
+    return image
+
+
+def build(served: Served, *, max_queue: int, concurrency: int) -> gr.Blocks:
+    """The whole app.
+
+    Args:
+        served: the model.
+        max_queue: requests that wait; further ones get HTTP 503.
+        concurrency: requests in work at a time.
+    """
+
+    def predict(image: Any, fit: uploads.Fit) -> dict[str, Any]:
+        if image is None:
+            raise _refused("There is no image. Upload one.")
+        return served(image, fit).as_dict()
+
+    def show(image: Any, fit: uploads.Fit) -> str:
+        return _WAITING if image is None else served(image, fit).as_html()
+
+    limits: dict[str, Any] = {
+        "concurrency_limit": concurrency,
+        "concurrency_id": "model",
+    }
+    with gr.Blocks(
+        title=served.title, analytics_enabled=False, delete_cache=(600, 3600)
+    ) as demo:
+        gr.Markdown(card.headline(served))
+        with gr.Tab("Classify"), gr.Row():
+            with gr.Column(scale=2, min_width=280):
+                image = upload()
+                how = gr.Radio(
+                    choices=[("Crop the middle", "crop"), ("Pad to a square", "pad")],
+                    value="crop",
+                    label="If it is not square",
+                )
+                examples = sorted(map(str, (HERE / "examples").glob("*.png")))
+                if examples:
+                    gr.Examples(examples, image, cache_examples=False, label="Examples")
+            with gr.Column(scale=3, min_width=280):
+                answer = gr.HTML(_WAITING)
+                opacity = gr.Slider(0, 1, 0.5, label="Activation map")
+        if report := report_of(served.predictor):
+            with gr.Tab("Where it fails"):
+                _report(*report)
+        with gr.Tab("The model"):
+            gr.Markdown(card.details(served))
+        gr.on(
+            [image.change, how.change],
+            show,
+            [image, how],
+            answer,
+            show_progress="hidden",
+            api_visibility="private",
+            trigger_mode="always_last",
+            **limits,
+        )
+        opacity.input(None, opacity, None, js=_SHOW_MAP, api_visibility="private")
+        # For the API alone: the page has its own.
+        gr.Button(visible=False).click(
+            predict, [image, how], gr.JSON(visible=False), api_name="predict", **limits
+        )
+    return demo.queue(max_size=max_queue, api_open=False)
+
+
+def _report(report: Mapping[str, Any], pictures: Path) -> None:
+    gr.Markdown(card.figures(report))
+    mistakes = pictures / "mistakes.png"
+    if mistakes.is_file():
+        gr.Markdown("### The most confident mistakes")
+        gr.Image(mistakes, show_label=False, interactive=False, buttons=["fullscreen"])
+    gr.Markdown("### Accuracy of each class")
+    gr.Dataframe(
+        card.accuracies(report),
+        headers=["class", "images", "right"],
+        datatype=["str", "number", "str"],
+        interactive=False,
+        max_height=480,
+    )
+
+
+def _refused(sentence: str) -> gr.Error:
+    return gr.Error(sentence, title="No answer", print_exception=False)

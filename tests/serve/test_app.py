@@ -1,0 +1,264 @@
+"""The app as its visitors meet it: over HTTP, in a process of its own."""
+
+import base64
+import contextlib
+import http.client
+import io
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+from command_line import ROOT, assert_one_line
+from PIL import Image
+
+from jax_resnet import checkpoint
+from jax_resnet.predict import Predictor
+
+gradio_client = pytest.importorskip("gradio_client", reason="the extra 'serve'")
+pytest.importorskip("gradio", reason="the extra 'serve' is not installed")
+
+EXAMPLE = ROOT / "serve" / "examples" / "apple.png"
+
+
+def app(environment, *arguments):
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "serve" / "app.py"), "--port", "0", *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@contextlib.contextmanager
+def serving(environment, *arguments):
+    process = app(environment, *arguments)
+    try:
+        line = process.stdout.readline()
+        found = re.search(r"on (http://\S+)", line)
+        assert found, line + process.stderr.read()
+        yield process, found.group(1)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def address(tiny, finished):
+    with serving(tiny[1], "--model", str(finished)) as (_, address):
+        yield address
+
+
+@pytest.fixture(scope="module")
+def client(address):
+    return gradio_client.Client(address, verbose=False)
+
+
+def ask(client, contents, folder, name="x.png", fit="crop"):
+    path = folder / name
+    path.write_bytes(contents)
+    return client.predict(
+        gradio_client.handle_file(str(path)), fit, api_name="/predict"
+    )
+
+
+def post(url, value):
+    body = value if isinstance(value, bytes) else json.dumps(value).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def get(url):
+    try:
+        with urllib.request.urlopen(url, timeout=30) as response:
+            return response.status, response.read().decode(errors="replace")
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode(errors="replace")
+
+
+def test_health(address, finished):
+    status, text = get(address + "/healthz")
+    assert status == 200
+    health = json.loads(text)
+    best = checkpoint.select(finished, "best")
+    assert health["step"] == best.step
+    assert health["accuracy"]["top1"] == best.metrics["val_top1"]
+    assert health["accuracy"]["split"] == "test[:100]"
+    assert health["model"] == "ResNet-8 on synthetic"
+    assert health["uptime_seconds"] > 0
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+def test_the_api_answers_with_the_models_probabilities(client, finished, tmp_path, fit):
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    contents = io.BytesIO()
+    Image.fromarray(pixels).save(contents, "PNG")
+    answer = ask(client, contents.getvalue(), tmp_path, fit=fit)
+    predictor = Predictor.restore(finished)
+    (expected,) = predictor.predict(pixels[None])
+    order = np.argsort(-expected)[:5]
+    names = [predictor.info.class_names[c].replace("_", " ") for c in order]
+    assert [guess["label"] for guess in answer["top5"]] == names
+    found = [guess["confidence"] for guess in answer["top5"]]
+    np.testing.assert_allclose(found, expected[order], rtol=1e-4)
+    assert answer["label"] == names[0]
+
+
+def test_the_documented_curl(address):
+    url = "data:image/png;base64," + base64.b64encode(EXAMPLE.read_bytes()).decode()
+    call = address + "/gradio_api/call/predict"
+    status, text = post(call, {"data": [{"url": url}, "crop"]})
+    assert status == 200
+    status, text = get(f"{call}/{json.loads(text)['event_id']}")
+    assert "event: complete" in text
+    assert {"label", "confidence", "top5"} <= set(
+        json.loads(text.split("data: ")[1])[0]
+    )
+
+
+def test_the_page_has_its_parts(address):
+    status, text = get(address)
+    assert status == 200
+    assert "ResNet-8 on synthetic" in text
+
+
+HOSTILE = {
+    "text.png": b"hello",
+    "page.html": b"<script>alert(1)</script>",
+    "picture.svg": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
+    "cut.png": EXAMPLE.read_bytes()[:9000],
+    "empty.png": b"",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_rubbish_gets_a_sentence(client, tmp_path, name):
+    with pytest.raises(gradio_client.exceptions.AppError) as caught:
+        ask(client, HOSTILE[name], tmp_path, name=name)
+    assert re.fullmatch(r"This is not an image .* AVIF\.", str(caught.value))
+
+
+def test_no_image_and_no_fit(client):
+    with pytest.raises(gradio_client.exceptions.AppError, match="no image"):
+        client.predict(None, "crop", api_name="/predict")
+    with pytest.raises(gradio_client.exceptions.AppError) as caught:
+        client.predict(
+            gradio_client.handle_file(str(EXAMPLE)), "stretch", api_name="/predict"
+        )
+    assert "/" not in str(caught.value).replace("http", "")
+
+
+def test_no_file_of_the_server_is_readable(address, finished, client):
+    for path in ("/etc/passwd", finished / "config.json", ROOT / "serve" / "app.py"):
+        status, text = get(f"{address}/gradio_api/file={path}")
+        assert status in (403, 404)
+        assert "root:" not in text
+        call = address + "/gradio_api/call/predict"
+        image = {"path": str(path), "meta": {"_type": "gradio.FileData"}}
+        status, text = post(call, {"data": [image, "crop"]})
+        _, text = get(f"{call}/{json.loads(text)['event_id']}")
+        assert "event: error" in text
+        assert str(path) not in text
+
+
+def test_addresses_are_not_fetched(address):
+    call = address + "/gradio_api/call/predict"
+    image = {"path": address + "/healthz", "meta": {"_type": "gradio.FileData"}}
+    _, text = post(call, {"data": [image, "crop"]})
+    _, text = get(f"{call}/{json.loads(text)['event_id']}")
+    assert "Addresses are not fetched" in text
+
+
+def test_large_requests_are_refused(client, address, tmp_path):
+    with pytest.raises(Exception, match=r"413|exceed|too large"):
+        ask(client, bytes(11_000_000), tmp_path)
+    # Refused by what it announces, before it is sent.
+    host = address.removeprefix("http://").rstrip("/")
+    connection = http.client.HTTPConnection(host, timeout=30)
+    connection.putrequest("POST", "/gradio_api/call/predict")
+    connection.putheader("Content-Length", "20000000")
+    connection.endheaders()
+    response = connection.getresponse()
+    assert response.status == 413
+    assert b"A request may have 14,000,000 bytes" in response.read()
+    # And by what it sends, if it announces nothing.
+    connection = http.client.HTTPConnection(host, timeout=30)
+    chunks = (bytes(1_000_000) for _ in range(15))
+    connection.request("POST", "/gradio_api/call/predict", chunks)
+    assert connection.getresponse().status == 413
+
+
+@pytest.mark.slow
+def test_what_is_in_flight_is_finished(tiny, finished):
+    options = ("--model", str(finished), "--max-queue", "500")
+    with serving(tiny[1], *options) as (process, address):
+        client = gradio_client.Client(address, verbose=False)
+        image = gradio_client.handle_file(str(EXAMPLE))
+        jobs = [client.submit(image, "crop", api_name="/predict") for _ in range(20)]
+        jobs[0].result(30)
+        process.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+        process.wait(20)
+        assert time.monotonic() - started < 12
+        assert process.returncode == 143
+        answered = [job for job in jobs if job.done() and job.exception() is None]
+        assert len(answered) >= 1
+        assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.slow
+def test_a_full_queue_refuses_politely(tiny, finished):
+    options = ("--max-queue", "2", "--concurrency", "1", "--model", str(finished))
+    url = "data:image/png;base64," + base64.b64encode(EXAMPLE.read_bytes()).decode()
+    with serving(tiny[1], *options) as (_, address):
+        call = address + "/gradio_api/call/predict"
+        found = []
+
+        def one():
+            found.append(post(call, {"data": [{"url": url}, "crop"]}))
+
+        threads = [threading.Thread(target=one) for _ in range(60)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        codes = [status for status, _ in found]
+        assert set(codes) == {200, 503}
+        assert get(address + "/healthz")[0] == 200
+
+
+def refused(environment, *arguments):
+    process = app(environment, *arguments)
+    output, errors = process.communicate(timeout=60)
+    return subprocess.CompletedProcess([], process.returncode, output, errors)
+
+
+def test_models_that_are_not_served(tiny, finished, tmp_path):
+    missing = refused(tiny[1], "--model", str(tmp_path / "none"))
+    assert_one_line(missing, "no checkpoint in .*none")
+    damaged = shutil.copytree(finished, tmp_path / "damaged")
+    for step in (damaged / "checkpoints").iterdir():
+        (step / "_CHECKPOINT_METADATA").write_text("{}")
+    assert_one_line(
+        refused(tiny[1], "--model", str(damaged)), "every checkpoint .* is damaged"
+    )
+
+
+def test_a_port_that_is_taken(tiny, finished, address):
+    port = address.rsplit(":", 1)[1]
+    options = ("--model", str(finished), "--port", port)
+    assert_one_line(refused(tiny[1], *options), "cannot listen .*choose another")
+    assert_one_line(refused(tiny[1], "--max-queue", "0"), "--max-queue must be")
