@@ -1,5 +1,6 @@
 """The page and the API of the demo."""
 
+from abc import ABCMeta
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,38 +14,37 @@ _WAITING = '<p class="waiting">Send a picture, or click on an example.</p>'
 _SHOW_MAP = "v => { document.documentElement.style.setProperty('--map-opacity', v) }"
 
 
-def upload() -> gr.Image:
-    """An image component that answers for what is no image with a sentence.
+def _preprocess(_: gr.Image, payload: Any) -> Any:
+    if payload is None:
+        return None
+    try:
+        if payload.url and payload.url.startswith("data:"):
+            return uploads.read(uploads.from_data_url(payload.url))
+        return uploads.read(Path(payload.path))
+    except uploads.UnusableImageError as error:
+        raise _refused(str(error)) from error
 
-    Its methods are replaced in the instance, because Gradio writes a file of type
-    stubs beside the source of any class that is derived from a component.
-    """
-    image = gr.Image(
-        label="Picture",
-        sources=["upload", "webcam", "clipboard"],
-        height=320,
-        buttons=[],
-    )
-    fetch = image.async_move_resource_to_block_cache
 
-    def preprocess(payload: Any) -> Any:
-        if payload is None:
-            return None
-        try:
-            if payload.url and payload.url.startswith("data:"):
-                return uploads.read(uploads.from_data_url(payload.url))
-            return uploads.read(Path(payload.path))
-        except uploads.UnusableImageError as error:
-            raise _refused(str(error)) from error
+async def _move_to_cache(self: gr.Image, path: str | Path | None) -> str | None:
+    if str(path).startswith(("http://", "https://")):  # it could be of any size
+        raise _refused("Addresses are not fetched. Upload the image itself.")
+    moved: str | None = await gr.Image.async_move_resource_to_block_cache(self, path)
+    return moved
 
-    async def move_to_cache(path: str | Path | None) -> str | None:
-        if str(path).startswith(("http://", "https://")):  # it could be of any size
-            raise _refused("Addresses are not fetched. Upload the image itself.")
-        return await fetch(path)
 
-    image.preprocess = preprocess
-    image.async_move_resource_to_block_cache = move_to_cache
-    return image
+# An image component that answers for what is no image with a sentence. Gradio's own
+# metaclass would write a file of type stubs beside this one.
+Upload = ABCMeta.__new__(
+    type(gr.Image),
+    "Upload",
+    (gr.Image,),
+    {
+        "__module__": __name__,
+        "is_template": True,  # the page draws it as its parent
+        "preprocess": _preprocess,
+        "async_move_resource_to_block_cache": _move_to_cache,
+    },
+)
 
 
 def build(served: Served, *, max_queue: int, concurrency: int) -> gr.Blocks:
@@ -72,20 +72,28 @@ def build(served: Served, *, max_queue: int, concurrency: int) -> gr.Blocks:
         title=served.title, analytics_enabled=False, delete_cache=(600, 3600)
     ) as demo:
         gr.Markdown(card.headline(served))
-        with gr.Tab("Classify"), gr.Row():
-            with gr.Column(scale=2, min_width=280):
-                image = upload()
-                how = gr.Radio(
-                    choices=[("Crop the middle", "crop"), ("Pad to a square", "pad")],
-                    value="crop",
-                    label="If it is not square",
-                )
-                examples = sorted(map(str, (HERE / "examples").glob("*.png")))
-                if examples:
-                    gr.Examples(examples, image, cache_examples=False, label="Examples")
-            with gr.Column(scale=3, min_width=280):
-                answer = gr.HTML(_WAITING)
-                opacity = gr.Slider(0, 1, 0.5, label="Activation map")
+        with gr.Tab("Classify"):
+            with gr.Row():
+                with gr.Column(scale=2, min_width=280):
+                    image = Upload(
+                        label="Picture",
+                        sources=["upload", "webcam", "clipboard"],
+                        height=320,
+                        buttons=[],
+                    )
+                    how = gr.Radio(
+                        choices=[
+                            ("Crop the middle", "crop"),
+                            ("Pad to a square", "pad"),
+                        ],
+                        value="crop",
+                        label="If it is not square",
+                    )
+                with gr.Column(scale=3, min_width=280):
+                    answer = gr.HTML(_WAITING)
+                    opacity = gr.Slider(0, 1, 0.5, label="Activation map")
+            examples = sorted(map(str, (HERE / "examples").glob("*.png")))
+            gr.Examples(examples, image, cache_examples=False)
         if report := report_of(served.predictor):
             with gr.Tab("Where it fails"):
                 _report(*report)
@@ -100,6 +108,8 @@ def build(served: Served, *, max_queue: int, concurrency: int) -> gr.Blocks:
             api_visibility="private",
             trigger_mode="always_last",
             **limits,
+        ).failure(  # nothing stays that belongs to another picture
+            lambda: _WAITING, None, answer, api_visibility="private"
         )
         opacity.input(None, opacity, None, js=_SHOW_MAP, api_visibility="private")
         # For the API alone: the page has its own.

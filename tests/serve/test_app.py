@@ -1,15 +1,12 @@
 """The app as its visitors meet it: over HTTP, in a process of its own."""
 
 import base64
-import contextlib
 import http.client
 import io
 import json
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -27,35 +24,6 @@ gradio_client = pytest.importorskip("gradio_client", reason="the extra 'serve'")
 pytest.importorskip("gradio", reason="the extra 'serve' is not installed")
 
 EXAMPLE = ROOT / "serve" / "examples" / "apple.png"
-
-
-def app(environment, *arguments):
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "serve" / "app.py"), "--port", "0", *arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-@contextlib.contextmanager
-def serving(environment, *arguments):
-    process = app(environment, *arguments)
-    try:
-        line = process.stdout.readline()
-        found = re.search(r"on (http://\S+)", line)
-        assert found, line + process.stderr.read()
-        yield process, found.group(1)
-    finally:
-        process.kill()
-        process.communicate()
-
-
-@pytest.fixture(scope="module")
-def address(tiny, finished):
-    with serving(tiny[1], "--model", str(finished)) as (_, address):
-        yield address
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +170,7 @@ def test_large_requests_are_refused(client, address, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_is_in_flight_is_finished(tiny, finished):
+def test_what_is_in_flight_is_finished(serving, tiny, finished):
     options = ("--model", str(finished), "--max-queue", "500")
     with serving(tiny[1], *options) as (process, address):
         client = gradio_client.Client(address, verbose=False)
@@ -220,7 +188,7 @@ def test_what_is_in_flight_is_finished(tiny, finished):
 
 
 @pytest.mark.slow
-def test_a_full_queue_refuses_politely(tiny, finished):
+def test_a_full_queue_refuses_politely(serving, tiny, finished):
     options = ("--max-queue", "2", "--concurrency", "1", "--model", str(finished))
     url = "data:image/png;base64," + base64.b64encode(EXAMPLE.read_bytes()).decode()
     with serving(tiny[1], *options) as (_, address):
@@ -240,13 +208,7 @@ def test_a_full_queue_refuses_politely(tiny, finished):
         assert get(address + "/healthz")[0] == 200
 
 
-def refused(environment, *arguments):
-    process = app(environment, *arguments)
-    output, errors = process.communicate(timeout=60)
-    return subprocess.CompletedProcess([], process.returncode, output, errors)
-
-
-def test_models_that_are_not_served(tiny, finished, tmp_path):
+def test_models_that_are_not_served(refused, tiny, finished, tmp_path):
     missing = refused(tiny[1], "--model", str(tmp_path / "none"))
     assert_one_line(missing, "no checkpoint in .*none")
     damaged = shutil.copytree(finished, tmp_path / "damaged")
@@ -257,7 +219,7 @@ def test_models_that_are_not_served(tiny, finished, tmp_path):
     )
 
 
-def test_a_port_that_is_taken(tiny, finished, address):
+def test_a_port_that_is_taken(refused, tiny, finished, address):
     port = address.rsplit(":", 1)[1]
     options = ("--model", str(finished), "--port", port)
     assert_one_line(refused(tiny[1], *options), "cannot listen .*choose another")

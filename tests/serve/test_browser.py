@@ -1,0 +1,113 @@
+"""The page in a real browser: an upload, its answer, and a sentence for rubbish."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from command_line import ROOT
+
+pytest.importorskip("gradio", reason="the extra 'serve' is not installed")
+selenium = pytest.importorskip("selenium", reason="selenium is not installed")
+from selenium import webdriver  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed"
+)
+EXAMPLES = ROOT / "serve" / "examples"
+SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+
+
+@pytest.fixture(params=SIZES)
+def browser(request, tmp_path):
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    width, height = SIZES[request.param]
+    for argument in (
+        *("headless", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"),
+        *("disable-quic", "no-first-run", "disable-background-networking"),
+        *("disable-component-update", "disable-sync"),
+        f"user-data-dir={tmp_path / 'profile'}",
+        f"window-size={width},{height}",
+    ):
+        options.add_argument(f"--{argument}")
+    service = webdriver.ChromeService(executable_path=DRIVER)
+    browser = webdriver.Chrome(options, service)
+    if request.param == "phone":
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 2}
+        browser.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride", {**metrics, "mobile": True}
+        )
+    browser.name_of_size = request.param
+    yield browser
+    browser.quit()
+
+
+def find(browser, selector, seconds=20):
+    """The first element that a CSS selector finds, once there is one to be seen."""
+    return WebDriverWait(browser, seconds).until(
+        lambda b: next(
+            (e for e in b.find_elements(By.CSS_SELECTOR, selector) if e.is_displayed()),
+            None,
+        )
+    )
+
+
+def picture(browser, name):
+    """Keeps a screenshot in the folder that SCREENSHOTS names, if it does."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        time.sleep(0.7)  # what fades in
+        browser.save_screenshot(
+            str(Path(folder) / f"{browser.name_of_size}-{name}.png")
+        )
+
+
+@pytest.mark.slow
+def test_a_visit(browser, address, tmp_path):
+    browser.get(address)
+    assert "ResNet-8 on synthetic" in find(browser, "h1").text
+    find(browser, ".waiting")
+    picture(browser, "page")
+
+    upload = browser.find_element(By.CSS_SELECTOR, "input[type=file]")
+    upload.send_keys(str(EXAMPLES / "sunflower.png"))
+    find(browser, ".result .guesses")
+    labels = browser.find_elements(By.CSS_SELECTOR, ".guesses .label")
+    assert len(labels) == 5
+    assert all(label.text for label in labels)
+    maps = browser.find_elements(By.CSS_SELECTOR, ".seen .map")
+    assert len(maps) == 5
+
+    def opacities():
+        time.sleep(0.4)  # they fade
+        return [float(m.value_of_css_property("opacity")) for m in maps]
+
+    assert opacities() == [0.5, 0, 0, 0, 0]
+    picture(browser, "result")
+    labels[2].click()
+    assert opacities() == [0, 0, 0.5, 0, 0]
+
+    # Nothing overflows the page.
+    wider = "return document.documentElement.scrollWidth - window.innerWidth"
+    assert browser.execute_script(wider) <= 0
+
+    rubbish = tmp_path / "rubbish.png"
+    rubbish.write_bytes(b"this is no picture")
+    browser.find_element(By.CSS_SELECTOR, "button[aria-label='Remove Image']").click()
+    find(browser, ".waiting")
+    browser.find_element(By.CSS_SELECTOR, "input[type=file]").send_keys(str(rubbish))
+    toast = find(browser, ".toast-body, .toast-text, [data-testid=toast-body]")
+    assert "This is not an image that can be read" in toast.text
+    assert "Traceback" not in browser.page_source
+    picture(browser, "error")
+
+
+def test_an_example_is_one_click(browser, address):
+    browser.get(address)
+    find(browser, ".gallery button, .gallery-item, .gallery img").click()
+    picture(browser, "example")
+    find(browser, ".result .guesses")
