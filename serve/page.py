@@ -81,6 +81,9 @@ def build(served: Served, *, max_queue: int, concurrency: int) -> gr.Blocks:
                         height=320,
                         buttons=[],
                     )
+                with gr.Column(scale=3, min_width=280):
+                    answer = gr.HTML(_WAITING)
+                    opacity = gr.Slider(0, 1, 0.5, label="Activation map")
                     how = gr.Radio(
                         choices=[
                             ("Crop the middle", "crop"),
@@ -89,9 +92,6 @@ def build(served: Served, *, max_queue: int, concurrency: int) -> gr.Blocks:
                         value="crop",
                         label="If it is not square",
                     )
-                with gr.Column(scale=3, min_width=280):
-                    answer = gr.HTML(_WAITING)
-                    opacity = gr.Slider(0, 1, 0.5, label="Activation map")
             examples = sorted(map(str, (HERE / "examples").glob("*.png")))
             gr.Examples(examples, image, cache_examples=False)
         if report := report_of(served.predictor):
