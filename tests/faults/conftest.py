@@ -1,6 +1,7 @@
 """Counts the faults that are injected into real runs, and what became of them."""
 
 import datetime
+import itertools
 import os
 import platform
 import shlex
@@ -11,20 +12,19 @@ from command_line import interrupted
 
 from jax_resnet.history import installed_versions
 
-_counts: dict[str, list[int]] = {}
-
 
 class Tally:
     """Counts one kind of fault; a fault that is not survived fails the test."""
 
-    def __init__(self, fault):
-        self._counts = _counts.setdefault(fault, [0, 0])
+    def __init__(self, fault, properties):
+        self._counts = {"fault": fault, "injected": 0, "survived": 0}
+        properties.append(("fault", self._counts))
 
     def injected(self, number=1):
-        self._counts[0] += number
+        self._counts["injected"] += number
 
     def survived(self, number=1):
-        self._counts[1] += number
+        self._counts["survived"] += number
 
 
 @pytest.fixture(scope="session")
@@ -34,9 +34,10 @@ def stopped(tiny, tmp_path_factory):
 
 
 @pytest.fixture
-def tally():
+def tally(request):
     """``tally("kill -9 while saving")`` counts faults of that name."""
-    return Tally
+    # The report of a test carries them, from whichever process it ran in.
+    return lambda fault: Tally(fault, request.node.user_properties)
 
 
 @pytest.fixture(scope="session")
@@ -47,12 +48,18 @@ def many(request):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    if not _counts:
+    table = {}
+    for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
+        if getattr(report, "when", None) == "call":
+            for name, counts in report.user_properties:
+                for row in (counts["fault"], "all") if name == "fault" else ():
+                    injected, survived = table.pop(row, (0, 0))
+                    injected += counts["injected"]
+                    table[row] = injected, survived + counts["survived"]
+    if not table:
         return
     lines = ["| fault | injected | survived | lost |", "| --- | ---: | ---: | ---: |"]
-    totals = [sum(counts) for counts in zip(*_counts.values(), strict=True)]
-    rows = [*_counts.items(), ("all", totals)]
-    for fault, (injected, survived) in rows:
+    for fault, (injected, survived) in table.items():
         lines.append(f"| {fault} | {injected} | {survived} | {injected - survived} |")
     terminalreporter.write_sep("=", "faults")
     terminalreporter.write_line("\n".join(lines))
