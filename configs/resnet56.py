@@ -70,6 +70,7 @@ def get_config() -> ConfigDict:
     config.optimizer.weight_decay_on = "all"  # parameters, or "kernels" only
 
     config.train = ConfigDict()
+    config.train.initial_model = ""  # a run or a folder whose weights to start from
     config.train.epochs = 150
     config.train.batch_size = 128
     config.train.eval_batch_size = 500  # changes no result, only speed and memory

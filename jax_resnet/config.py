@@ -43,10 +43,11 @@ FIELDS: dict[str, type] = {
     "train.steps_per_call": int,
     "train.compilation_cache": str,
     "train.max_skipped_steps": int,
+    "train.initial_model": str,
     "checkpoint.keep_latest": int,
 }
 # Fields that older configs lack, with the value that means what was done before.
-ADDED = {"train.max_skipped_steps": 0}
+ADDED = {"train.max_skipped_steps": 0, "train.initial_model": ""}
 _LEAST = {
     "seed": 0,
     "optimizer.learning_rate": 0,

@@ -79,6 +79,7 @@ class RunInfo:
         seed: Of the run.
         dtype: Compute dtype.
         changes: What was changed in the config on the way, and from where on.
+        initial_model: Whose weights it started from; "" if they were drawn.
     """
 
     title: str
@@ -97,6 +98,7 @@ class RunInfo:
     seed: int
     dtype: str
     changes: tuple[str, ...] = ()
+    initial_model: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,7 @@ def render_log(
         "data": f"{info.dataset}: {info.n_train:,} training images; "
         f"validation (val) on {info.n_eval:,} of `{info.eval_name}`",
         "model": f"{info.parameters:,} parameters, computing in {info.dtype}",
+        **({"started from": info.initial_model} if info.initial_model else {}),
         "batch size": str(info.batch_size),
         "seed": str(info.seed),
         "device": info.device,

@@ -17,6 +17,7 @@ from jax_resnet import data, model, optimizer
 from jax_resnet import state as states
 from jax_resnet.errors import UserError
 from jax_resnet.memory import available_bytes, exhaustion_explained
+from jax_resnet.predict import Predictor
 from jax_resnet.programs import Programs
 from jax_resnet.record import Architecture
 from jax_resnet.state import TrainState
@@ -100,6 +101,30 @@ class Plan:
             loop_on_device=self.device.platform != "cpu",
         )
         return programs, state
+
+    def start_from(self, state: TrainState, source: Predictor) -> TrainState:
+        """The state before the first step, with the weights of another model.
+
+        Args:
+            state: with drawn weights.
+            source: the model.
+
+        Raises:
+            UserError: if it is not of this architecture.
+        """
+        template = {"params": state.params, "batch_stats": state.batch_stats}
+        try:
+            weights = states.from_arrays({"state": template}, source.stored.arrays)
+        except UserError as error:
+            raise UserError(
+                f"train.initial_model {str(source.source)!r} does not fit: {error}; "
+                "set model.* and data.name to what it was trained with"
+            ) from error
+        return dataclasses.replace(
+            state,
+            params=weights["state"]["params"],
+            batch_stats=weights["state"]["batch_stats"],
+        )
 
     def learning_rates(self, steps_per_epoch: int) -> list[float]:
         """The learning rate of each epoch's last step."""

@@ -26,6 +26,7 @@ from jax_resnet.history import (
 from jax_resnet.interrupt import RESERVED_SECONDS, Interrupt
 from jax_resnet.loop import Loop, Work
 from jax_resnet.plan import Plan, describe_data
+from jax_resnet.predict import Predictor
 from jax_resnet.progress import Progress
 from jax_resnet.record import RunRecord
 from jax_resnet.report import Report, is_complete
@@ -135,11 +136,20 @@ def train(
 
     sums = Sums.zeros()
     if point is None:
+        initial_model = ""
+        if path := settings.train.initial_model:
+            source = Predictor.open(path)
+            state = plan.start_from(state, source)
+            initial_model = f"{path}: {source.record.run.title}, step {source.step}"
+            _say(f"starting from the weights of {initial_model}")
         record = RunRecord(
             model=plan.architecture,
             dataset=info,
             config=config.to_json(settings),
-            run=_run_info(settings, name, command, chosen, state, dataset),
+            run=dataclasses.replace(
+                _run_info(settings, name, command, chosen, state, dataset),
+                initial_model=initial_model,
+            ),
             clock=Clock(),
             history=[],
             compile_seconds=compile_seconds,

@@ -26,10 +26,10 @@ GRACE = 10  # seconds for what is in flight when the app is stopped
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    options = _parse(arguments)
+    options = parse(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with (
-        _bind(options.host, options.port) as listener,
+        bind(options.host, options.port) as listener,
         tempfile.TemporaryDirectory(prefix="jax_resnet-") as uploads,
         ThreadPoolExecutor(1) as background,
     ):
@@ -49,7 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options of the command line.
+
+    Raises:
+        UserError: if one is not what it must be.
+    """
     parser = Parser(
         prog="python serve/app.py",
         description="Serves a trained model as a page and an API.",
@@ -91,8 +96,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    """Takes the port now; nobody can connect before the server listens."""
+def bind(host: str, port: int) -> socket.socket:
+    """Takes a port now; nobody can connect before the server listens.
+
+    Raises:
+        UserError: if it cannot be had.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM

@@ -20,6 +20,7 @@ OUTPUTS = {
     "stablehlo": "model.stablehlo",
     "onnx": "model.onnx",
     "pytorch": "model.safetensors",
+    "space": "demo",
 }
 
 
@@ -49,6 +50,8 @@ def folder(predictor, tmp_path_factory):
 def arguments(folder, name, output, *more):
     if name == "onnx":
         pytest.importorskip("onnxruntime", reason="the extra 'export' is missing")
+    if name == "space":
+        pytest.importorskip("gradio", reason="the extra 'serve' is missing")
     source = ["--workdir", str(folder), "--format", name]
     return [*source, "--output", str(output), *more]
 
@@ -136,7 +139,7 @@ def test_a_full_disk_leaves_nothing(folder, tmp_path, name):
     [
         (["--format=onxx"], "invalid choice: 'onxx'"),
         ([], "--format is missing: one of safetensors, stablehlo, onnx, pytorch"),
-        (["--format=onnx", "--push=a/b"], "--push uploads the folder of"),
+        (["--format=onnx", "--push=a/b"], "--push uploads what"),
         (["--format=safetensors", "--push=a"], "--push must be user/name"),
         (["--format=safetensors", "--data=cifar100"], "--data is for --from-pytorch"),
         (["--format=safetensors", "--checkpoint=8"], "holds one model, of step 9"),

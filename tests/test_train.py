@@ -2,8 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 from command_line import assert_one_line, assert_same_run, final_arrays, records, run
+
+from jax_resnet.predict import Predictor
 
 
 def test_a_run_leaves_its_directory(finished):
@@ -61,6 +64,24 @@ def test_results_do_not_depend_on_the_chunk_size(
 )
 def test_bad_settings(tiny, tmp_path, arguments, message):
     assert_one_line(run(tiny, tmp_path / "run", *arguments), message)
+
+
+def test_a_run_starts_from_another_model(tiny, finished, tmp_path):
+    start = f"--config.train.initial_model={finished}"
+    unmoved = ("--config.optimizer.learning_rate=0.0", "--config.train.epochs=1")
+    result = run(tiny, tmp_path / "run", start, *unmoved)
+    assert result.returncode == 0, result.stderr
+    assert f"starting from the weights of {finished}: tiny, step" in result.stdout
+    assert "| started from |" in (tmp_path / "run" / "log.md").read_text()
+    found = final_arrays(tmp_path / "run")
+    expected = Predictor.restore(finished).params
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[f"state.params.{name}"], array)
+
+    other = run(tiny, tmp_path / "other", start, "--config.model.depth=14")
+    assert_one_line(other, r"initial_model .* does not fit: another model")
+    missing = "--config.train.initial_model=nowhere"
+    assert_one_line(run(tiny, tmp_path / "missing", missing), "no checkpoint in")
 
 
 def test_bad_workdirs(tiny, tmp_path):

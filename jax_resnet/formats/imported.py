@@ -53,6 +53,7 @@ def record_of(
             "weight_decay_on": "all",
         },
         "train": {
+            "initial_model": "",
             "epochs": 1,
             "batch_size": 1,
             "eval_batch_size": 1,

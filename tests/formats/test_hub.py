@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -25,7 +26,7 @@ from jax_resnet.formats import hub
 
 def main():
     hub.check(sys.argv[2])
-    print(hub.push(Path(sys.argv[1]), sys.argv[2]))
+    print(hub.push(Path(sys.argv[1]), *sys.argv[2:]))
     return 0
 
 run(main)
@@ -38,6 +39,7 @@ class Hub(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files = {}
+        self.kind = None
         self.address = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -62,16 +64,18 @@ class Handler(BaseHTTPRequestHandler):
             known = self.headers["Authorization"] == "Bearer reader"
             return self._answer(403 if known else 401, {"error": "no"})
         if self.path == "/api/repos/create":
-            name = json.loads(body)["name"]
+            repository = json.loads(body)
+            name = repository["name"]
+            self.server.kind = repository.get("type", "model"), repository.get("sdk")
             return self._answer(200, {"url": f"{self.server.address}/user/{name}"})
-        if self.path == "/api/models/user/name/preupload/main":
+        if re.fullmatch("/api/(models|spaces)/user/name/preupload/main", self.path):
             files = json.loads(body)["files"]
             modes = [
                 {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False}
                 for f in files
             ]
             return self._answer(200, {"files": modes})
-        if self.path == "/api/models/user/name/commit/main":
+        if re.fullmatch("/api/(models|spaces)/user/name/commit/main", self.path):
             for line in body.splitlines():
                 item = json.loads(line)
                 if item["key"] == "file":
@@ -102,7 +106,7 @@ def folder(tmp_path):
     return path
 
 
-def push(folder, endpoint, token, name="user/name"):
+def push(folder, endpoint, token, *more):
     environment = {
         **os.environ,
         "HF_ENDPOINT": endpoint,
@@ -111,7 +115,7 @@ def push(folder, endpoint, token, name="user/name"):
         "PYTHONPATH": str(Path(hub.__file__).parents[2]),
     }
     return subprocess.run(
-        [sys.executable, "-c", PUSH, str(folder), name],
+        [sys.executable, "-c", PUSH, str(folder), "user/name", *more],
         env=environment,
         capture_output=True,
         text=True,
@@ -124,6 +128,14 @@ def test_every_file_arrives(folder, server):
     assert result.returncode == 0, result.stderr
     assert result.stdout == f"{server.address}/user/name\n"
     assert server.files == {p.name: p.read_bytes() for p in folder.iterdir()}
+    assert server.kind == ("model", None)
+
+
+def test_a_space_runs_gradio(folder, server):
+    result = push(folder, server.address, "good", "space")
+    assert result.returncode == 0, result.stderr
+    assert server.kind == ("space", "gradio")
+    assert len(server.files) == 2
 
 
 @pytest.mark.parametrize(

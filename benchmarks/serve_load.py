@@ -1,0 +1,207 @@
+"""Drives the demo with many clients over loopback: ``python benchmarks/serve_load.py``.
+
+The same page and API serve the model as this project computes it, as ONNX Runtime and
+as PyTorch do, each in a process of its own, one after the other.
+"""
+
+import argparse
+import asyncio
+import base64
+import io
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import numpy as np
+from PIL import Image
+from serve_variant import VARIANTS
+from tables import heading, table
+
+from jax_resnet.history import installed_versions
+
+CALL = "/gradio_api/call/predict"
+
+
+@dataclass
+class Load:
+    """What the clients saw.
+
+    Attributes:
+        latencies: seconds of each request that was answered.
+        refused: requests that got HTTP 503.
+        failed: requests that got anything else.
+        seconds: from the first request to the last answer.
+    """
+
+    latencies: list[float] = field(default_factory=list)
+    refused: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+
+
+def main() -> None:
+    """Prints a table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True, help="a run directory or a folder")
+    parser.add_argument("--clients", type=int, default=32, help="at a time")
+    parser.add_argument("--requests", type=int, default=500, help="in all")
+    parser.add_argument("--burst", type=int, default=500, help="requests sent at once")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
+    options = parser.parse_args()
+    load_before = os.getloadavg()[0]
+    rows = [_measure(name, options) for name in options.variants]
+    versions = {**installed_versions(), "gradio": _version("gradio")}
+    for name in options.variants:
+        if name != "ours":
+            versions[name] = _version("onnxruntime" if name == "onnx" else name)
+    work = [
+        f"Work: {options.requests:,} requests by {options.clients} clients, after one "
+        f"client alone with {_alone(options)}; a burst: {options.burst} at once",
+        "An image of 320x240 pixels as a data URL; milliseconds from the request to "
+        "the whole answer",
+    ]
+    print(
+        heading(
+            "serve_load.py", sys.argv[1:], work, load=load_before, versions=versions
+        )
+    )
+    columns = [
+        "model",
+        "start to first answer, s",
+        "model alone, p50",
+        "one client, p50",
+        "p50",
+        "p95",
+        "p99",
+        "requests/s",
+        "burst: answered, 503, failed",
+        "memory after a tenth, MiB",
+        "at the end, MiB",
+    ]
+    print("\n" + table(columns, rows))
+
+
+def _measure(name: str, options: argparse.Namespace) -> list[str]:
+    with _server(name, options.model) as server:
+        first = asyncio.run(_drive(server.address, 1, 1))
+        start = time.monotonic() - server.started
+        _check(first)
+        alone = asyncio.run(_drive(server.address, 1, _alone(options)))
+        asyncio.run(_drive(server.address, options.clients, options.requests // 10))
+        memory = server.memory()
+        load = asyncio.run(_drive(server.address, options.clients, options.requests))
+        _check(load)
+        burst = asyncio.run(_drive(server.address, options.burst, options.burst))
+        p50, p95, p99 = np.percentile(load.latencies, [50, 95, 99])
+        return [
+            name,
+            f"{start:.1f}",
+            f"{1000 * server.model_seconds:.1f}",
+            f"{1000 * statistics.median(alone.latencies):.1f}",
+            *(f"{1000 * p:.0f}" for p in (p50, p95, p99)),
+            f"{len(load.latencies) / load.seconds:.0f}",
+            f"{len(burst.latencies)}, {burst.refused}, {burst.failed}",
+            f"{memory:,.0f}",
+            f"{server.memory():,.0f}",
+        ]
+
+
+def _alone(options: argparse.Namespace) -> int:
+    return max(10, options.requests // 5)
+
+
+def _check(load: Load) -> None:
+    if load.refused or load.failed:
+        raise SystemExit(f"{load.refused} requests refused, {load.failed} failed")
+
+
+@dataclass
+class _Server:
+    process: subprocess.Popen[str]
+    address: str
+    model_seconds: float
+    started: float
+
+    def memory(self) -> float:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        line = next(line for line in status.splitlines() if "VmRSS" in line)
+        return float(line.split()[1]) / 1024
+
+
+@contextmanager
+def _server(name: str, model: str) -> Iterator[_Server]:
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            str(Path(__file__).with_name("serve_variant.py")),
+            name,
+            model,
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        seconds = float(process.stdout.readline())
+        address = "http://" + process.stdout.readline().split("http://")[1].split()[0]
+        yield _Server(process, address, seconds, started)
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def _drive(address: str, clients: int, requests: int) -> Load:
+    load = Load()
+    picture = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((320, 240)).save(picture, "JPEG")
+    url = "data:image/jpeg;base64," + base64.b64encode(picture.getvalue()).decode()
+    body = {"data": [{"url": url}, "crop"]}
+    left = iter(range(requests))
+    # The server closes what is idle for five seconds.
+    limits = httpx.Limits(
+        max_connections=None, max_keepalive_connections=clients, keepalive_expiry=2
+    )
+    async with httpx.AsyncClient(
+        base_url=address, timeout=120, limits=limits
+    ) as session:
+
+        async def client() -> None:
+            for _ in left:
+                begun = time.monotonic()
+                joined = await session.post(CALL, json=body)
+                if joined.status_code != 200:
+                    load.refused += joined.status_code == 503
+                    load.failed += joined.status_code != 503
+                    continue
+                answer = await session.get(f"{CALL}/{joined.json()['event_id']}")
+                if "event: complete" in answer.text:
+                    load.latencies.append(time.monotonic() - begun)
+                else:
+                    load.failed += 1
+
+        begun = time.monotonic()
+        await asyncio.gather(*(client() for _ in range(clients)))
+        load.seconds = time.monotonic() - begun
+    return load
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import version
+
+    return version(package)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        main()
