@@ -80,15 +80,11 @@ class Description:
     Attributes:
       info: of the data set; None if the normalisation constants have yet to be
         computed from the images.
-      image_shape: height, width, channels.
-      num_classes: how many classes there are.
       n_train: number of training images.
       n_eval: number of images that validate.
     """
 
     info: DatasetInfo | None
-    image_shape: tuple[int, int, int]
-    num_classes: int
     n_train: int
     n_eval: int
     _source: Source
@@ -150,8 +146,6 @@ def describe(
     normalization = sources.known_normalization(source, cache_dir)
     return Description(
         info=None if normalization is None else _info(source, normalization),
-        image_shape=source.image_shape,
-        num_classes=len(source.class_names),
         n_train=n_train,
         n_eval=n_eval,
         _source=source,

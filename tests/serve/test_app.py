@@ -11,11 +11,14 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import ROOT, assert_one_line
 from PIL import Image
+from test_uploads import png
 
 from jax_resnet import checkpoint
 from jax_resnet.predict import Predictor
@@ -110,6 +113,7 @@ HOSTILE = {
     "cut.png": EXAMPLE.read_bytes()[:9000],
     "empty.png": b"",
 }
+TOO_MANY_PIXELS = png(13_000, 13_000, b"")
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -117,6 +121,33 @@ def test_rubbish_gets_a_sentence(client, tmp_path, name):
     with pytest.raises(gradio_client.exceptions.AppError) as caught:
         ask(client, HOSTILE[name], tmp_path, name=name)
     assert re.fullmatch(r"This is not an image .* AVIF\.", str(caught.value))
+
+
+def test_a_bomb_gets_a_sentence(client, tmp_path):
+    with pytest.raises(gradio_client.exceptions.AppError, match="50 million pixels"):
+        ask(client, TOO_MANY_PIXELS, tmp_path)
+
+
+@pytest.mark.slow
+def test_many_large_images_at_once_take_bounded_memory(serving, tiny, finished):
+    # 49 million transparent pixels in a small file: the most that is decoded.
+    contents = io.BytesIO()
+    Image.new("RGBA", (7000, 7000), (1, 2, 3, 100)).save(contents, "PNG")
+    encoded = base64.b64encode(contents.getvalue()).decode()
+    image = {"url": f"data:image/png;base64,{encoded}"}
+    with serving(tiny[1], "--model", str(finished)) as (process, address):
+        call = address + "/gradio_api/call/predict"
+
+        def one(_):
+            _, text = post(call, {"data": [image, "pad"]})
+            return get(f"{call}/{json.loads(text)['event_id']}")[1]
+
+        with ThreadPoolExecutor(6) as threads:
+            answers = list(threads.map(one, range(6)))
+        assert all("event: complete" in answer for answer in answers)
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        peak = int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1))
+    assert peak < 1.5e6
 
 
 def test_no_image_and_no_fit(client):
