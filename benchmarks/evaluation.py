@@ -160,7 +160,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=2000, help="default 2000")
     parser.add_argument("--rounds", type=int, default=3, help="default 3")
     parser.add_argument(
-        "--batch-sizes", type=int, nargs="+", default=[16, 500], help="default 16 500"
+        "--batch-sizes", type=int, nargs="+", default=[32, 500], help="default 32 500"
     )
     parser.add_argument("--device", default="auto", help="auto, gpu or cpu")
     chosen = parser.parse_args(arguments)

@@ -45,6 +45,14 @@ def select(kind: str, option: str = "--config.train.device") -> jax.Device:
     return device
 
 
+def current() -> jax.Device:
+    """The device that computes what is not placed on another."""
+    chosen = jax.config.jax_default_device
+    if isinstance(chosen, jax.Device):
+        return chosen
+    return jax.devices(chosen)[0]
+
+
 def describe(device: jax.Device) -> str:
     """The device as people call it."""
     if device.platform == "cpu":

@@ -67,7 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="also under 5 corruptions of 5 strengths each, of the first N images",
     )
     parser.add_argument("--data-dir", help="prepared data; default as in training")
-    parser.add_argument("--batch-size", type=int, default=500)
+    parser.add_argument(
+        "--batch-size", type=int, help="images in a call; default what is fast"
+    )
     parser.add_argument("--device", default="auto", help="auto, gpu or cpu")
     options = parser.parse_args(arguments)
     for name in ("batch_size", "corruptions"):

@@ -11,13 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, UInt8
 
-from jax_resnet import checkpoint, model, model_folder
+from jax_resnet import checkpoint, device, model, model_folder
 from jax_resnet import state as states
 from jax_resnet.augment import normalize
 from jax_resnet.errors import UserError
 from jax_resnet.metrics import log_softmax
 from jax_resnet.record import Architecture, RunRecord
 from jax_resnet.temperature import read_temperature
+
+# Images in a call, on an accelerator and on a CPU, whose caches then hold the
+# activations (``benchmarks/evaluation.py``).
+_FAST = (500, 32)
 
 
 class Predictor:
@@ -35,7 +39,8 @@ class Predictor:
         arrays: parameters and statistics as the checkpoint names them.
         step: of the checkpoint.
         temperature: from the evaluation of the model.
-        batch_size: images in a call of the model; it changes speed and memory alone.
+        batch_size: images in a call of the model; it changes speed and memory alone,
+            and by default is what is fast on the device.
         source: where it was read from.
 
     Raises:
@@ -49,7 +54,7 @@ class Predictor:
         *,
         step: int,
         temperature: float = 1.0,
-        batch_size: int = 500,
+        batch_size: int | None = None,
         source: Path | None = None,
     ):
         self.record = record
@@ -57,7 +62,7 @@ class Predictor:
         self.step = step
         self.temperature = temperature
         self.source = source
-        self._batch_size = batch_size
+        self._batch_size = batch_size or _FAST[device.current().platform == "cpu"]
         _check_size(record.model, arrays)
         graphdef, params, batch_stats = states.split(
             model.initialize(jax.random.key(0), **record.model)
@@ -84,7 +89,7 @@ class Predictor:
 
     @classmethod
     def restore(
-        cls, workdir: Path, which: str = "best", *, batch_size: int = 500
+        cls, workdir: Path, which: str = "best", *, batch_size: int | None = None
     ) -> "Predictor":
         """The model of a run's checkpoint: ``best``, ``latest`` or a step.
 
@@ -105,7 +110,7 @@ class Predictor:
 
     @classmethod
     def open(
-        cls, path: str | Path, which: str = "best", *, batch_size: int = 500
+        cls, path: str | Path, which: str = "best", *, batch_size: int | None = None
     ) -> "Predictor":
         """The model of a run directory, or of a folder that was exported.
 

@@ -95,32 +95,32 @@ KINDS = {
 
 
 @pytest.mark.slow
-def test_killed_runs_carry_on(tiny, finished, tmp_path, many, tally):
-    planned = [k for k, (_, *counts) in KINDS.items() for _ in range(many(*counts))]
-    random.Random(0).shuffle(planned)
-    moments = Moments(1)
-    workdir, killed = tmp_path / "run-0", []
-    while planned or killed:
-        kind = planned[-1] if planned else None
-        config, environment = tiny
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_runs_carry_on(kind, tiny, finished, tmp_path, many, tally):
+    kill, few, hundreds = KINDS[kind]
+    config, environment = tiny
+    faults = tally(kind)
+    planned, survivors = many(few, hundreds), 0
+    moments = Moments(planned)
+    workdir = tmp_path / "run-0"
+    while planned or survivors:
         if kind == "kill -9 while compiling for the first time":
-            cache = str(tmp_path / f"cache-{len(planned)}")
+            cache = str(tmp_path / f"cache-{planned}")
             environment = {**environment, "JAX_RESNET_CACHE": cache}
         started = time.monotonic()
         process = start((config, environment), workdir, STEP_BY_STEP)
-        if kind:
-            KINDS[kind][0](moments, process, workdir)
+        if planned:
+            kill(moments, process, workdir)
             process.kill()
         output, _ = process.communicate(timeout=240)
         assert_checkpoints_sound(workdir)
         if process.returncode < 0:
-            tally(kind).injected()
-            killed.append(planned.pop())
+            faults.injected()
+            planned, survivors = planned - 1, survivors + 1
             continue
         assert process.returncode == 0, output
         moments.lifetime = max(moments.lifetime, time.monotonic() - started)
         assert_same_run(workdir, finished)
         assert_nothing_left_behind(workdir, finished)
-        for kind in killed:
-            tally(kind).survived()
-        workdir, killed = tmp_path / f"run-{len(planned)}", []
+        faults.survived(survivors)
+        workdir, survivors = tmp_path / f"run-{planned}", 0
