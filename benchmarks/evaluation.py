@@ -24,7 +24,7 @@ from jax_resnet.errors import UserError
 from jax_resnet.formats.imported import record_of
 from jax_resnet.history import installed_versions
 from jax_resnet.predict import Predictor
-from jax_resnet.record import Architecture
+from jax_resnet.record import Architecture, RunRecord
 
 CLASSES = 100
 TEST_IMAGES = 10_000  # of CIFAR-100
@@ -41,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shape = (chosen.images, 32, 32, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     expected = None
-    warm_up, seconds = {}, {name: [] for name in variants}
+    warm_up: dict[str, float] = {}
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
     for name, classify in variants.items():
         begun = time.perf_counter()
         logits = classify(images)
@@ -99,7 +100,7 @@ def _variants(chosen: argparse.Namespace) -> dict[str, Classify]:
     return variants
 
 
-def _random_model(depth: int) -> tuple[object, dict[str, np.ndarray]]:
+def _random_model(depth: int) -> tuple[RunRecord, dict[str, np.ndarray]]:
     info = data.DatasetInfo(
         name="random",
         version="1.0.0",

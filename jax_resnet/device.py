@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 
 from jax_resnet.data.cache import default_folder
 from jax_resnet.errors import UserError
@@ -47,10 +48,8 @@ def select(kind: str, option: str = "--config.train.device") -> jax.Device:
 
 def current() -> jax.Device:
     """The device that computes what is not placed on another."""
-    chosen = jax.config.jax_default_device
-    if isinstance(chosen, jax.Device):
-        return chosen
-    return jax.devices(chosen)[0]
+    (device,) = jnp.zeros(()).devices()
+    return device
 
 
 def describe(device: jax.Device) -> str:
