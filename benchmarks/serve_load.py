@@ -14,9 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 
 import httpx
@@ -25,6 +26,8 @@ from PIL import Image
 from serve_variant import VARIANTS
 from tables import heading, table
 
+from jax_resnet.command import Parser, run
+from jax_resnet.errors import UserError
 from jax_resnet.history import installed_versions
 
 CALL = "/gradio_api/call/predict"
@@ -47,21 +50,28 @@ class Load:
     seconds: float = 0.0
 
 
-def main() -> None:
-    """Prints a table in Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns 0."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = Parser(
+        prog="python benchmarks/serve_load.py",
+        description="Measures the demo under load, beside other computations of it.",
+    )
     parser.add_argument("--model", required=True, help="a run directory or a folder")
     parser.add_argument("--clients", type=int, default=32, help="at a time")
     parser.add_argument("--requests", type=int, default=500, help="in all")
     parser.add_argument("--burst", type=int, default=500, help="requests sent at once")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    if min(options.clients, options.requests, options.burst) < 1:
+        raise UserError("--clients, --requests and --burst must be at least 1")
     load_before = os.getloadavg()[0]
     rows = [_measure(name, options) for name in options.variants]
-    versions = {**installed_versions(), "gradio": _version("gradio")}
+    versions = {**installed_versions(), "gradio": metadata.version("gradio")}
     for name in options.variants:
         if name != "ours":
-            versions[name] = _version("onnxruntime" if name == "onnx" else name)
+            package = "onnxruntime" if name == "onnx" else name
+            versions[package] = metadata.version(package)
     work = [
         f"Work: {options.requests:,} requests by {options.clients} clients, after one "
         f"client alone with {_alone(options)}; a burst: {options.burst} at once",
@@ -69,9 +79,7 @@ def main() -> None:
         "the whole answer",
     ]
     print(
-        heading(
-            "serve_load.py", sys.argv[1:], work, load=load_before, versions=versions
-        )
+        heading("serve_load.py", arguments, work, load=load_before, versions=versions)
     )
     columns = [
         "model",
@@ -87,6 +95,7 @@ def main() -> None:
         "at the end, MiB",
     ]
     print("\n" + table(columns, rows))
+    return 0
 
 
 def _measure(name: str, options: argparse.Namespace) -> list[str]:
@@ -120,7 +129,7 @@ def _alone(options: argparse.Namespace) -> int:
 
 def _check(load: Load) -> None:
     if load.refused or load.failed:
-        raise SystemExit(f"{load.refused} requests refused, {load.failed} failed")
+        raise UserError(f"{load.refused} requests were refused, {load.failed} failed")
 
 
 @dataclass
@@ -151,7 +160,9 @@ def _server(name: str, model: str) -> Iterator[_Server]:
     )
     try:
         assert process.stdout is not None
-        seconds = float(process.stdout.readline())
+        if not (line := process.stdout.readline()):
+            raise UserError(f"the server of {name!r} did not start: see above")
+        seconds = float(line)
         address = "http://" + process.stdout.readline().split("http://")[1].split()[0]
         yield _Server(process, address, seconds, started)
     finally:
@@ -195,13 +206,7 @@ async def _drive(address: str, clients: int, requests: int) -> Load:
     return load
 
 
-def _version(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)
-
-
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder
-        main()
+        os.environ["GRADIO_TEMP_DIR"] = folder  # of the servers
+        run(main)

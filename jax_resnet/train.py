@@ -124,6 +124,9 @@ def train(
         info = described.info or loading.result().info
         plan = Plan(settings, chosen, described, info)
         programs, state = plan.build(init_key)
+        source = _initial_model(settings, point)
+        if source:
+            state = plan.start_from(state, source)
         with plan.exhaustion_explained():
             compile_seconds = programs.compile(state)
         dataset = loading.result()
@@ -137,10 +140,9 @@ def train(
     sums = Sums.zeros()
     if point is None:
         initial_model = ""
-        if path := settings.train.initial_model:
-            source = Predictor.open(path)
-            state = plan.start_from(state, source)
-            initial_model = f"{path}: {source.record.run.title}, step {source.step}"
+        if source:
+            title = source.record.run.title
+            initial_model = f"{source.source}: {title}, step {source.step}"
             _say(f"starting from the weights of {initial_model}")
         record = RunRecord(
             model=plan.architecture,
@@ -214,6 +216,11 @@ def train(
         return interrupt.exit_code
     _say_result(workdir, record)
     return 0
+
+
+def _initial_model(settings: ConfigDict, point: ResumePoint | None) -> Predictor | None:
+    path = settings.train.initial_model
+    return Predictor.open(path) if path and point is None else None
 
 
 def _run_info(

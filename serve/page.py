@@ -1,7 +1,8 @@
 """The page and the API of the demo."""
 
+import contextlib
 from abc import ABCMeta
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,13 @@ _WAITING = '<p class="waiting">Send a picture, or click on an example.</p>'
 _SHOW_MAP = "v => { document.documentElement.style.setProperty('--map-opacity', v) }"
 
 
-def _preprocess(_: gr.Image, payload: Any) -> Any:
+def _preprocess(_: gr.Image, payload: Any) -> Path | bytes | None:
     if payload is None:
         return None
-    try:
-        if payload.url and payload.url.startswith("data:"):
-            return uploads.read(uploads.from_data_url(payload.url))
-        return uploads.read(Path(payload.path))
-    except uploads.UnusableImageError as error:
-        raise _refused(str(error)) from error
+    if payload.url and payload.url.startswith("data:"):
+        with _failures_shown():
+            return uploads.from_data_url(payload.url)
+    return Path(payload.path)
 
 
 async def _move_to_cache(self: gr.Image, path: str | Path | None) -> str | None:
@@ -32,8 +31,8 @@ async def _move_to_cache(self: gr.Image, path: str | Path | None) -> str | None:
     return moved
 
 
-# An image component that answers for what is no image with a sentence. Gradio's own
-# metaclass would write a file of type stubs beside this one.
+# An image component that leaves the decoding to us, who answer for what is no image
+# with a sentence. Gradio's own metaclass would write type stubs beside this file.
 Upload = ABCMeta.__new__(
     type(gr.Image),
     "Upload",
@@ -56,13 +55,17 @@ def build(served: Served, *, max_queue: int, concurrency: int) -> gr.Blocks:
         concurrency: requests in work at a time.
     """
 
-    def predict(image: Any, fit: uploads.Fit) -> dict[str, Any]:
+    def predict(image: Path | bytes | None, fit: uploads.Fit) -> dict[str, Any]:
         if image is None:
             raise _refused("There is no image. Upload one.")
-        return served(image, fit).as_dict()
+        with _failures_shown():
+            return served(image, fit).as_dict()
 
-    def show(image: Any, fit: uploads.Fit) -> str:
-        return _WAITING if image is None else served(image, fit).as_html()
+    def show(image: Path | bytes | None, fit: uploads.Fit) -> str:
+        if image is None:
+            return _WAITING
+        with _failures_shown():
+            return served(image, fit).as_html()
 
     limits: dict[str, Any] = {
         "concurrency_limit": concurrency,
@@ -133,6 +136,14 @@ def _report(report: Mapping[str, Any], pictures: Path) -> None:
         interactive=False,
         max_height=480,
     )
+
+
+@contextlib.contextmanager
+def _failures_shown() -> Iterator[None]:
+    try:
+        yield
+    except uploads.UnusableImageError as error:
+        raise _refused(str(error)) from error
 
 
 def _refused(sentence: str) -> gr.Error:

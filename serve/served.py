@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from batching import Batcher, Explain
-from PIL import Image
 from result import Result, result_of
-from uploads import Fit, fit
+from uploads import Fit, fit, read
 
 from jax_resnet.errors import UserError
 from jax_resnet.predict import Predictor
@@ -41,10 +40,16 @@ class Served:
         """Compiles the model, so that nobody waits for it later."""
         self.answer.warm_up(self.predictor.info.image_shape)
 
-    def __call__(self, image: Image.Image, how: Fit) -> Result:
-        """The result for an RGB image."""
+    def __call__(self, source: Path | bytes, how: Fit) -> Result:
+        """The result for an upload.
+
+        Raises:
+            UnusableImageError: if it is no image.
+        """
         info = self.predictor.info
-        seen = fit(image, info.image_shape, how, border=self._border)
+        seen = read(
+            source, lambda i: fit(i, info.image_shape, how, border=self._border)
+        )
         probabilities, maps = self.answer(seen)
         return result_of(
             seen,

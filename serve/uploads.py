@@ -4,51 +4,69 @@ import base64
 import binascii
 import contextlib
 import io
-import threading
 import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 Fit = Literal["crop", "pad"]
+T = TypeVar("T")
 
 # What browsers and cameras make. Pillow's other readers are for formats that nobody
 # sends, and some of them start programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF", "MPO")
 MAX_PIXELS = 50_000_000  # 200 MB for Pillow
 _ORIENTATION = 0x0112  # of EXIF
-# Those with more pixels than this are decoded one after the other, for their memory.
+# Those with more pixels than this take turns, in one thread: each thread keeps for
+# itself what memory it has ever had.
 _LARGE = 4_000_000
-_one_large = threading.Lock()
+_one_by_one = ThreadPoolExecutor(1, "large image")
 
 
 class UnusableImageError(Exception):
     """An upload that is no image for us; its text is for the person who sent it."""
 
 
-def read(source: Path | bytes) -> Image.Image:
+def read(source: Path | bytes, use: Callable[[Image.Image], T]) -> T:
     """Decodes an upload: upright, its first frame, RGB, on white if transparent.
 
     Args:
         source: a file, or the contents of one.
+        use: what becomes of the image. Large ones are decoded and used one after the
+            other, so that only one at a time takes memory.
 
     Raises:
         UnusableImageError: if it is not a whole image of one of :data:`FORMATS`, or
             is too large.
     """
     opened = io.BytesIO(source) if isinstance(source, bytes) else source
+    with _failures_in_words():
+        image = Image.open(opened, formats=FORMATS)
+        pixels = image.width * image.height
+        if pixels > MAX_PIXELS:
+            raise Image.DecompressionBombError
+    if pixels > _LARGE:
+        return _one_by_one.submit(_decode_and_use, image, use).result()
+    return _decode_and_use(image, use)
+
+
+def _decode_and_use(image: Image.Image, use: Callable[[Image.Image], T]) -> T:
+    with _failures_in_words():
+        image = _decoded(image)
+    return use(image)
+
+
+@contextlib.contextmanager
+def _failures_in_words() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of metadata that does not matter
-            image = Image.open(opened, formats=FORMATS)
-            pixels = image.width * image.height
-            if pixels > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            with _one_large if pixels > _LARGE else contextlib.nullcontext():
-                return _decoded(image)
+            yield
     except (Image.DecompressionBombError, MemoryError) as error:
         raise UnusableImageError(
             f"The image has more than {MAX_PIXELS // 1_000_000} million pixels. "
@@ -130,8 +148,9 @@ def _decoded(image: Image.Image) -> Image.Image:
         grey = np.clip(np.asarray(image), 0, 65535) >> 8
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
+        if image.mode != "RGBA":
+            image = image.convert("RGBA")
         background = Image.new("RGB", image.size, "white")
-        image = image.convert("RGBA")
         background.paste(image, mask=image)
         return background
     return image.convert("RGB")

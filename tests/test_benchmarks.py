@@ -5,6 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import convolutions
+import evaluation
+import jax
 import loading
 import numpy as np
 import pytest
@@ -44,6 +46,7 @@ def test_bad_arguments_are_refused_in_one_line(arguments, message):
     [
         (convolutions, ["--batch-size", "0"], "--batch-size must be at least 1"),
         (convolutions, ["--calls", "-1"], "--calls must be at least 1"),
+        (evaluation, ["--images", "0"], "--images, --rounds and --batch-sizes must"),
         (loading, ["--rounds", "0"], "--rounds must be at least 1"),
         (loading, ["--name", "synthetc"], "did you mean 'synthetic'"),
     ],
@@ -54,6 +57,20 @@ def test_bad_arguments_of_the_others_too(tmp_path, program, arguments, message):
     with pytest.raises(UserError, match=re.escape(message)) as caught:
         program.main(arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_evaluation_in_batches_of_several_sizes(capsys):
+    command = "--depth 8 --images 6 --rounds 2 --batch-sizes 4 6 --device cpu"
+    before = jax.config.jax_default_device
+    try:
+        assert evaluation.main(command.split()) == 0
+    finally:
+        jax.config.update("jax_default_device", before)
+    printed = capsys.readouterr().out
+    assert printed.startswith("    python benchmarks/evaluation.py --depth 8")
+    assert "2 rounds of 6 images" in printed
+    assert "| jax_resnet, batches of 4 | " in printed
+    assert "| jax_resnet, batches of 6 | " in printed
 
 
 def test_the_table_has_median_and_range():

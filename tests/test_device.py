@@ -27,6 +27,10 @@ def test_a_platform_without_devices(monkeypatch):
         device.select("auto")
 
 
+def test_the_current_device_is_the_default():
+    assert device.current() == jax.devices()[0]
+
+
 def test_compilations_are_cached_where_they_can_be(tmp_path, restored, caplog):
     caplog.set_level(logging.INFO)
     chosen = jax.devices()[0]

@@ -78,6 +78,9 @@ def test_a_run_starts_from_another_model(tiny, finished, tmp_path):
     for name, array in expected.items():
         np.testing.assert_array_equal(found[f"state.params.{name}"], array)
 
+
+def test_models_that_a_run_cannot_start_from(tiny, finished, tmp_path):
+    start = f"--config.train.initial_model={finished}"
     other = run(tiny, tmp_path / "other", start, "--config.model.depth=14")
     assert_one_line(other, r"initial_model .* does not fit: another model")
     missing = "--config.train.initial_model=nowhere"
