@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from jax_resnet.predict import Predictor
 
 _PACKAGE = Path(jax_resnet.__file__).parent
 _DEMO = _PACKAGE.parent / "serve"
-_DISTRIBUTION = "jax-resnet-cifar"
 MODEL = "model"  # the folder that the demo looks for beside itself
 
 
@@ -41,6 +41,7 @@ def write(predictor: Predictor, path: Path) -> None:
     The evaluation that lies beside the model comes with it.
 
     Raises:
+        UserError: if what it needs is not installed.
         OSError: if it cannot be written.
     """
     shutil.copytree(_DEMO, path, ignore=_left_out)
@@ -80,10 +81,15 @@ def _requirements() -> str:
 
     That of JAX is the one for the CPU.
     """
-    needed = map(Requirement, metadata.requires(_DISTRIBUTION) or ())
-    names = {r.name for r in needed if not r.marker or r.marker.evaluate({"extra": ""})}
-    pins = sorted(f"{name}=={metadata.version(name)}" for name in {*names, "gradio"})
-    return "\n".join(pins) + "\n"
+    # Not of the installed metadata, which lag behind the source they point to.
+    project = tomllib.loads((_DEMO.parent / "pyproject.toml").read_text())["project"]
+    needed = map(Requirement, project["dependencies"])
+    names = {r.name for r in needed if not r.marker or r.marker.evaluate()}
+    try:
+        pins = [f"{name}=={metadata.version(name)}" for name in {*names, "gradio"}]
+    except metadata.PackageNotFoundError as error:
+        raise UserError(f"{error.name} is not installed: pip install -e .") from error
+    return "\n".join(sorted(pins)) + "\n"
 
 
 def _card(predictor: Predictor) -> str:
