@@ -73,6 +73,8 @@ def serve(
         create(served, options, started=started),
         log_level="warning",
         timeout_graceful_shutdown=grace,
+        # Under load a request can wait longer than the usual 5 seconds to be read.
+        timeout_keep_alive=60,
         ws="none",
     )
     listener.listen(config.backlog)  # whoever reads the next line can connect
