@@ -48,6 +48,10 @@ class RunRecord:
     history: list[EpochRecord]
     compile_seconds: float
 
+    def epoch_at(self, step: int) -> EpochRecord | None:
+        """The epoch that ended with a step; None if none did."""
+        return next((r for r in self.history if r["step"] == step), None)
+
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> "RunRecord":
         """Reads what ``dataclasses.asdict`` gave, also by an older version.

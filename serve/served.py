@@ -73,18 +73,17 @@ class Served:
         ``selected`` says whether that split chose the epoch.
         """
         record = self.predictor.record
-        for epoch in record.history:
-            if epoch["step"] == self.predictor.step:
-                return {
-                    "top1": epoch["val_top1"],
-                    "top5": epoch["val_top5"],
-                    "split": record.run.eval_name,
-                    "images": record.run.n_eval,
-                    "epoch": epoch["epoch"],
-                    "epochs": record.run.epochs,
-                    "selected": epoch["epoch"] != record.run.epochs,
-                }
-        return None
+        if (epoch := record.epoch_at(self.predictor.step)) is None:
+            return None
+        return {
+            "top1": epoch["val_top1"],
+            "top5": epoch["val_top5"],
+            "split": record.run.eval_name,
+            "images": record.run.n_eval,
+            "epoch": epoch["epoch"],
+            "epochs": record.run.epochs,
+            "selected": epoch["epoch"] != record.run.epochs,
+        }
 
 
 def default_model() -> Path:

@@ -21,7 +21,7 @@ def render(model: StoredModel) -> str:
     record = model.record
     info, architecture, run = record.dataset, record.model, record.run
     title = _plain(run.title)
-    measured = next((r for r in record.history if r["step"] == model.step), None)
+    measured = record.epoch_at(model.step)
     height, width, channels = info.image_shape
     body = f"""# {title}
 

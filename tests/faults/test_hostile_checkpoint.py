@@ -144,7 +144,7 @@ def test_forged_metadata(step, many, tally, reader):
     faults = tally("forged metadata of a checkpoint")
     built = set()  # of models, each once: to build one takes a second
 
-    @examples(many(30, 10_000))
+    @examples(many(100, 10_000))
     @given(changes, st.booleans(), st.integers(0, 9))
     def check(changes, manifest, number):
         faults.injected()
@@ -170,7 +170,7 @@ def test_bytes_in_place_of_metadata(step, many, tally, reader):
     expected = Checkpoint.open(step).metadata
     faults = tally("random bytes in the metadata of a checkpoint")
 
-    @examples(many(20, 2000))
+    @examples(many(60, 2000))
     @given(st.binary() | BYTES | CUTS, st.booleans(), st.integers(0, 9))
     def check(content, manifest, number):
         if isinstance(content, list):
