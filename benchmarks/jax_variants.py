@@ -5,7 +5,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax import lax
 from variant import (
     NUM_CLASSES,
     TRAIN_IMAGES,
@@ -20,8 +19,11 @@ from variant import (
 from jax_resnet import augment, data, device, model, optimizer
 from jax_resnet import state as states
 from jax_resnet.history import installed_versions
+from jax_resnet.parallel import Devices
 from jax_resnet.programs import Programs
-from jax_resnet.steps import Repeated, Sums, make_epoch_order
+from jax_resnet.repeated import Repeated
+from jax_resnet.steps import make_epoch_order
+from jax_resnet.sums import Sums
 
 TOTAL_STEPS = 150 * 390  # of the reference run, for its learning rates
 
@@ -74,19 +76,21 @@ class Training(JaxVariant):
             dtype=options.dtype,
         )
         graphdef, state = states.create(network, sgd)
+        info = data.DatasetInfo(
+            name="random",
+            version="1",
+            image_shape=(32, 32, 3),
+            class_names=tuple(map(str, range(NUM_CLASSES))),
+            superclass_names=(),
+            superclass_of=(),
+            mean=mean,
+            std=std,
+        )
         programs = Programs(
             graphdef,
             sgd,
-            info=data.DatasetInfo(
-                name="random",
-                version="1",
-                image_shape=(32, 32, 3),
-                class_names=tuple(map(str, range(NUM_CLASSES))),
-                superclass_names=(),
-                superclass_of=(),
-                mean=mean,
-                std=std,
-            ),
+            devices=Devices((device.current(),)),
+            info=info,
             recipe=recipe,
             augment_settings=settings,
             n_train=TRAIN_IMAGES,
@@ -95,11 +99,14 @@ class Training(JaxVariant):
             eval_batch_size=1,
             loop_on_device=loop_on_device,
         )
-        split = programs.place_train(data.Split(*random_split()))
-        order = programs.epoch_order(jax.random.key(1), jnp.int32(0))
+        split = data.Split(*random_split())
+        one = data.Split(split.images[:1], split.labels[:1])
+        dataset = data.Dataset(info, split, one, "one")
+        programs.feed.load(dataset, jax.random.key(1))
+        (piece,) = programs.feed.training(0, 0)
         self._step = programs.train_step
         self._carry = (state, Sums.zeros())
-        self._constants = jax.block_until_ready((*split, order, jax.random.key(2)))
+        self._constants = jax.block_until_ready((*piece.arrays, jax.random.key(2)))
 
 
 class Augmentation(JaxVariant):
@@ -120,9 +127,9 @@ class Augmentation(JaxVariant):
             key: jax.Array,
         ) -> tuple[jax.Array, jax.Array]:
             index, _ = carry
-            start = index % (len(order) // batch_size) * batch_size
-            batch = lax.dynamic_slice_in_dim(order, start, batch_size)
-            augmented = transform(jax.random.fold_in(key, index), images[batch])
+            batch = order[index % len(order)].reshape(-1)
+            keys = jax.random.split(jax.random.fold_in(key, index), batch_size)
+            augmented = transform(keys, images[batch])
             return index + 1, augmented
 
         self._step = Repeated(step, loop_on_device=options.device != "cpu")

@@ -32,6 +32,11 @@ def get_config() -> ConfigDict:
     config.data.train_split = "train"  # TFDS expressions, such as "train[:80%]"
     config.data.eval_split = "test"  # evaluated after each epoch; selects the best
     config.data.holdout = 0  # select on the last n training images instead
+    config.data.placement = "auto"  # "device", or "stream" where they do not fit there
+
+    config.mesh = ConfigDict()
+    config.mesh.devices = 0  # that share each batch; 0 takes all there are
+    config.mesh.batch_norm = "global"  # statistics of the batch; or of each "device"
 
     config.augment = ConfigDict()
     # Applied in this order; each name has its settings below.
@@ -63,6 +68,10 @@ def get_config() -> ConfigDict:
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 0.1  # the peak; cosine decay to 0 follows
+    # Multiplies the peak by batch_size / base_batch_size, or its square root: "none",
+    # "linear" (Goyal et al. 2017, with warmup) or "sqrt" (Krizhevsky 2014).
+    config.optimizer.learning_rate_scaling = "none"
+    config.optimizer.base_batch_size = 128
     config.optimizer.warmup_epochs = 0.0  # of linear warmup from 0
     config.optimizer.momentum = 0.9
     config.optimizer.nesterov = False
@@ -72,7 +81,8 @@ def get_config() -> ConfigDict:
     config.train = ConfigDict()
     config.train.initial_model = ""  # a run or a folder whose weights to start from
     config.train.epochs = 150
-    config.train.batch_size = 128
+    config.train.batch_size = 128  # on all devices together
+    config.train.accumulation = 1  # parts of a batch, one after the other, for memory
     config.train.eval_batch_size = 500  # changes no result, only speed and memory
     config.train.device = "auto"  # "gpu", "cpu", or "auto": a GPU if there is one
     config.train.steps_per_call = 0  # changes no result; 0 adapts it to the speed

@@ -20,7 +20,9 @@ from jaxtyping import Array, Float32, Int32, Key, Num, UInt8
 from jax_resnet import geometry
 from jax_resnet.recipe import check_name, check_order, checked
 
-Augment = Callable[[Key[Array, ""], UInt8[Array, "b h w c"]], Float32[Array, "b h w c"]]
+Augment = Callable[
+    [Key[Array, " b"], UInt8[Array, "b h w c"]], Float32[Array, "b h w c"]
+]
 
 
 def build(
@@ -44,10 +46,10 @@ def build(
       std: Likewise.
 
     Returns:
-      A deterministic function of a typed PRNG key and uint8 images ``[b, h, w, c]``
-      that returns normalised float32 images of that shape. Image ``i`` depends on
-      ``jax.random.split(key, b)[i]`` and itself alone; that key is split once more,
-      into one key for each name of the recipe.
+      A deterministic function of typed PRNG keys ``[b]`` and uint8 images
+      ``[b, h, w, c]`` that returns normalised float32 images of that shape. Each
+      depends on its own key and itself alone; the key is split into one for each
+      name of the recipe.
 
     Raises:
       UserError: A name or setting is unknown, missing or out of range, or
@@ -76,12 +78,7 @@ def build(
                     image = filters[name](step_key, image, **chosen[name])
         return image
 
-    def augment(
-        key: Key[Array, ""], images: UInt8[Array, "b h w c"]
-    ) -> Float32[Array, "b h w c"]:
-        return jax.vmap(augment_one)(jax.random.split(key, len(images)), images)
-
-    return augment
+    return jax.vmap(augment_one)
 
 
 def normalize(

@@ -50,7 +50,8 @@ def run(main: Callable[[], int]) -> NoReturn:
         code = main()
         sys.stdout.flush()
     except UserError as error:
-        code = _fail(str(error))
+        _fail(str(error))
+        code = error.exit_code
     except KeyboardInterrupt:
         code = 128 + signal.SIGINT
     except BrokenPipeError:  # whoever read standard output has gone (``| head``)

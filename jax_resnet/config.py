@@ -29,8 +29,13 @@ FIELDS: dict[str, type] = {
     "data.train_split": str,
     "data.eval_split": str,
     "data.holdout": int,
+    "data.placement": str,
+    "mesh.devices": int,
+    "mesh.batch_norm": str,
     "augment.recipe": tuple,
     "optimizer.learning_rate": float,
+    "optimizer.learning_rate_scaling": str,
+    "optimizer.base_batch_size": int,
     "optimizer.warmup_epochs": float,
     "optimizer.momentum": float,
     "optimizer.nesterov": bool,
@@ -38,6 +43,7 @@ FIELDS: dict[str, type] = {
     "optimizer.weight_decay_on": str,
     "train.epochs": int,
     "train.batch_size": int,
+    "train.accumulation": int,
     "train.eval_batch_size": int,
     "train.device": str,
     "train.steps_per_call": int,
@@ -47,7 +53,16 @@ FIELDS: dict[str, type] = {
     "checkpoint.keep_latest": int,
 }
 # Fields that older configs lack, with the value that means what was done before.
-ADDED = {"train.max_skipped_steps": 0, "train.initial_model": ""}
+ADDED = {
+    "train.max_skipped_steps": 0,
+    "train.initial_model": "",
+    "train.accumulation": 1,
+    "data.placement": "auto",
+    "mesh.devices": 0,
+    "mesh.batch_norm": "global",
+    "optimizer.learning_rate_scaling": "none",
+    "optimizer.base_batch_size": 128,
+}
 _LEAST = {
     "seed": 0,
     "optimizer.learning_rate": 0,
@@ -55,6 +70,9 @@ _LEAST = {
     "optimizer.weight_decay": 0,
     "train.epochs": 1,
     "train.batch_size": 1,
+    "train.accumulation": 1,
+    "mesh.devices": 0,
+    "optimizer.base_batch_size": 1,
     "train.eval_batch_size": 1,
     "train.steps_per_call": 0,
     "train.max_skipped_steps": 0,

@@ -8,7 +8,12 @@ class UserError(ValueError):
     """The user must change something: an argument, a config, data, a checkpoint.
 
     The message is one line that says what is wrong and what to do about it.
+
+    Attributes:
+        exit_code: of a command that ends so.
     """
+
+    exit_code = 2
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -18,10 +18,11 @@ import numpy as np
 from jax_resnet.errors import UserError
 from jax_resnet.history import Clock, EpochRecord
 from jax_resnet.interrupt import Interrupt
+from jax_resnet.processes import Processes
 from jax_resnet.programs import Programs
 from jax_resnet.progress import Progress
 from jax_resnet.state import TrainState
-from jax_resnet.steps import Sums
+from jax_resnet.sums import Sums
 
 # A signal is answered, and progress shown, after two calls at most.
 SECONDS_PER_CALL = 1.5
@@ -38,11 +39,8 @@ class Work:
     """What there is to do.
 
     Attributes:
-        programs: compiled.
-        order_key: of the order of the images.
+        programs: compiled, and their feed loaded.
         step_key: of the augmentations.
-        train_split: images and labels on the device.
-        eval_split: images and labels on the device, padded to whole batches.
         epochs: of the whole run.
         learning_rates: of the last step of each epoch.
         steps_per_call: 0 adapts it to the device's speed.
@@ -50,10 +48,7 @@ class Work:
     """
 
     programs: Programs
-    order_key: jax.Array
     step_key: jax.Array
-    train_split: tuple[jax.Array, jax.Array]
-    eval_split: tuple[jax.Array, jax.Array]
     epochs: int
     learning_rates: list[float]
     steps_per_call: int
@@ -66,15 +61,20 @@ class _Pace:
 
     fixed: int
     count: int = field(init=False)
-    seconds: float = 0.0  # of the last call
+    seconds_per_step: float = 0.0  # measured in this process
 
     def __post_init__(self) -> None:
         self.count = self.fixed or 1
 
-    def update(self, count: int, seconds: float) -> None:
-        self.seconds = seconds
-        if not self.fixed:
-            wanted = int(SECONDS_PER_CALL / max(seconds / count, 1e-6))
+    @property
+    def seconds(self) -> float:
+        """What a call takes."""
+        return self.count * self.seconds_per_step
+
+    def update(self, seconds_per_step: float) -> None:
+        """Takes what all processes agree on."""
+        if not self.fixed and seconds_per_step > 0:
+            wanted = int(SECONDS_PER_CALL / max(seconds_per_step, 1e-6))
             self.count = max(1, min(wanted, 4 * self.count))
 
 
@@ -83,6 +83,7 @@ class Loop:
 
     Args:
         work: what there is to do.
+        processes: that do it.
         history: the records of the epochs done; it grows.
         clock: the seconds spent before.
         progress: shown to people.
@@ -95,6 +96,7 @@ class Loop:
         self,
         work: Work,
         *,
+        processes: Processes,
         history: list[EpochRecord],
         clock: Clock,
         progress: Progress,
@@ -102,14 +104,16 @@ class Loop:
         on_epoch: Callable[[TrainState], None],
     ):
         self._work = work
+        self._processes = processes
         self._history = history
         self.clock = clock
         self._progress = progress
         self._interrupt = interrupt
         self._on_epoch = on_epoch
-        self._late: deque[tuple[Any, Callable[[Any], None]]] = deque()
+        self._late: deque[tuple[Any, Any, _Pace, Callable[[Any], None]]] = deque()
         self._train_pace = _Pace(work.steps_per_call)
         self._eval_pace = _Pace(work.steps_per_call)
+        self._voted_to_stop = False
         self._last_result = time.monotonic()
 
     def run(self, state: TrainState, sums: Sums) -> tuple[TrainState, Sums]:
@@ -126,55 +130,71 @@ class Loop:
         self._last_result = time.monotonic()
         step = int(state.step)
         for epoch in range(len(self._history), work.epochs):
-            order = programs.epoch_order(work.order_key, jnp.int32(epoch))
-            end = (epoch + 1) * programs.steps_per_epoch
-            while step < end:
-                count = min(self._train_pace.count, end - step)
-                state, sums = programs.train_step(
-                    (state, sums), count, *work.train_split, order, work.step_key
-                )
-                step += count
-                self._read_late(
-                    _copy(sums), partial(self._trained, step=step, count=count)
-                )
-                if self._is_due(self._train_pace):
-                    self._read_all()
-                    return state, sums
+            first = epoch * programs.steps_per_epoch
+            for piece in programs.feed.training(epoch, step - first):
+                while step < first + piece.end:
+                    count = min(self._train_pace.count, first + piece.end - step)
+                    state, sums = programs.train_step(
+                        (state, sums), count, *piece.arrays, work.step_key
+                    )
+                    step += count
+                    read = partial(self._trained, step=step, count=count)
+                    self._read_late(_copy(sums), self._train_pace, read)
+                    if self._is_due(self._train_pace):
+                        self._read_all()
+                        return state, sums
             snapshot = _copy((state, sums))
             if not self._evaluate(*snapshot):
                 self._read_all()
                 return state, sums
-            sums = Sums.zeros()
+            sums = programs.zeros()
         self._read_all()
         return state, sums
 
     def _evaluate(self, state: TrainState, train_sums: Sums) -> bool:
         """Queues the evaluation; whether it was queued to its end."""
-        work, programs = self._work, self._work.programs
-        carry = (Sums.zeros(), jnp.int32(0))
+        programs, pace = self._work.programs, self._eval_pace
+        sums = programs.zeros()
+        statics = (state.params, state.batch_stats)
         done = 0
-        while done < programs.eval_steps:
-            count = min(self._eval_pace.count, programs.eval_steps - done)
-            carry = programs.eval_step(
-                carry, count, state.params, state.batch_stats, *work.eval_split
-            )
-            done += count
-            sums = _copy(carry[0])
-            if done == programs.eval_steps:
-                results = (state, train_sums, sums)
-                self._read_late(results, partial(self._finish_epoch, count=count))
-            else:
-                self._read_late(sums, partial(self._evaluated, count=count))
-            if done < programs.eval_steps and self._is_due(self._eval_pace):
-                return False
-        return True
+        for piece in programs.feed.evaluation():
+            carry = programs.eval_carry(sums)
+            while done < piece.end:
+                count = min(pace.count, piece.end - done)
+                carry = programs.eval_step(carry, count, *statics, *piece.arrays)
+                done += count
+                sums = _copy(carry[0])
+                if done == programs.feed.eval_steps:
+                    results = (state, train_sums, sums)
+                    self._read_late(
+                        results, pace, partial(self._finish_epoch, count=count)
+                    )
+                    return True
+                self._read_late(sums, pace, partial(self._evaluated, count=count))
+                if self._is_due(pace):
+                    return False
+        raise AssertionError("the last piece ends with the last step")
 
     def _is_due(self, pace: _Pace) -> bool:
-        # One call is queued, and the one after it would end after the time is up.
-        return self._interrupt.is_due(2 * pace.seconds)
+        if self._processes.count > 1:
+            return self._voted_to_stop
+        return self._wants_to_stop(pace)
 
-    def _read_late(self, results: Any, callback: Callable[[Any], None]) -> None:
-        self._late.append((results, callback))
+    def _wants_to_stop(self, pace: _Pace) -> bool:
+        # One call is queued, and the one after it would end after the time is up. A
+        # vote is read a call later, when one more has been queued.
+        calls = 2 if self._processes.count == 1 else 4
+        return self._interrupt.is_due(calls * pace.seconds)
+
+    def _read_late(
+        self, results: Any, pace: _Pace, callback: Callable[[Any], None]
+    ) -> None:
+        vote = self._processes.vote(
+            self._work.programs.devices,
+            stop=self._wants_to_stop(pace),
+            seconds_per_step=pace.seconds_per_step,
+        )
+        self._late.append((results, vote, pace, callback))
         if len(self._late) > 1:
             self._read_one()
 
@@ -183,8 +203,11 @@ class Loop:
             self._read_one()
 
     def _read_one(self) -> None:
-        results, callback = self._late.popleft()
-        callback(jax.device_get(results))
+        results, vote, pace, callback = self._late.popleft()
+        results, (stop, seconds_per_step) = jax.device_get((results, vote))
+        callback(results)
+        self._voted_to_stop = self._voted_to_stop or bool(stop)
+        pace.update(float(seconds_per_step))
 
     def _seconds_since_last_result(self) -> float:
         now = time.monotonic()
@@ -196,7 +219,7 @@ class Loop:
     def _trained(self, sums: Sums, *, step: int, count: int) -> None:
         seconds = self._seconds_since_last_result()
         self.clock.training += seconds
-        self._train_pace.update(count, seconds)
+        self._train_pace.seconds_per_step = seconds / count
         if sums.bad_step >= 0:
             raise DivergedError(
                 f"the loss is not finite at step {int(sums.bad_step)}: try a lower "
@@ -219,7 +242,7 @@ class Loop:
         return steps - int(sums.count) // programs.batch_size
 
     def _evaluated(self, _: Sums, *, count: int) -> None:
-        self._eval_pace.update(count, self._seconds_since_last_result())
+        self._eval_pace.seconds_per_step = self._seconds_since_last_result() / count
 
     def _finish_epoch(
         self, results: tuple[TrainState, Sums, Sums], *, count: int

@@ -52,6 +52,7 @@ class ConvBatchNorm(nnx.Module):
         kernel_size: int,
         stride: int,
         dtype: jnp.dtype,
+        axis_name: str | None,
         rngs: nnx.Rngs,
     ):
         # "SAME" would pad stride-2 convolutions on the other side than the
@@ -69,7 +70,12 @@ class ConvBatchNorm(nnx.Module):
             rngs=rngs,
         )
         self.norm = nnx.BatchNorm(
-            features, momentum=0.9, epsilon=1e-5, dtype=dtype, rngs=rngs
+            features,
+            momentum=0.9,
+            epsilon=1e-5,
+            dtype=dtype,
+            axis_name=axis_name,
+            rngs=rngs,
         )
 
     def __call__(self, x: Array, *, train: bool) -> Array:
@@ -93,9 +99,10 @@ class BasicBlock(nnx.Module):
         stride: int,
         shortcut: str,
         dtype: jnp.dtype,
+        axis_name: str | None,
         rngs: nnx.Rngs,
     ):
-        layer = partial(ConvBatchNorm, dtype=dtype, rngs=rngs)
+        layer = partial(ConvBatchNorm, dtype=dtype, axis_name=axis_name, rngs=rngs)
         self.conv1 = layer(in_features, features, kernel_size=3, stride=stride)
         self.conv2 = layer(features, features, kernel_size=3, stride=1)
         self.stride = stride
@@ -134,6 +141,8 @@ class ResNet(nnx.Module):
         width: multiplies the number of filters.
         shortcut: ``"projection"`` (option B) or ``"pad"`` (option A).
         dtype: compute dtype of convolutions and activations, float32 or bfloat16.
+        axis_name: of the mesh, over whose devices BatchNorm in training takes its
+            statistics together; None takes them over the images given.
         rngs: the source of the initial weights.
 
     Raises:
@@ -149,6 +158,7 @@ class ResNet(nnx.Module):
         width: int = 1,
         shortcut: str = "projection",
         dtype: str = "float32",
+        axis_name: str | None = None,
         rngs: nnx.Rngs,
     ):
         if depth < 8 or (depth - 2) % 6:
@@ -176,6 +186,7 @@ class ResNet(nnx.Module):
             kernel_size=3,
             stride=1,
             dtype=compute_dtype,
+            axis_name=axis_name,
             rngs=rngs,
         )
         blocks = []
@@ -189,6 +200,7 @@ class ResNet(nnx.Module):
                         stride=2 if stage > 0 and index == 0 else 1,
                         shortcut=shortcut,
                         dtype=compute_dtype,
+                        axis_name=axis_name,
                         rngs=rngs,
                     )
                 )

@@ -1,5 +1,6 @@
 """Learning-rate schedules, weight decay and the SGD chain, from optax."""
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -43,6 +44,33 @@ def cosine_schedule(
     )
     # Optax divides the integer count as it is, which strict type promotion refuses.
     return lambda step: schedule(jnp.asarray(step, jnp.float32))
+
+
+def scaled_learning_rate(
+    learning_rate: float, *, batch_size: int, base_batch_size: int, scaling: str
+) -> float:
+    """The peak learning rate for a batch of another size than it was chosen for.
+
+    Args:
+        learning_rate: for batches of ``base_batch_size``.
+        batch_size: of the run.
+        base_batch_size: of the recipe.
+        scaling: ``"none"``; ``"linear"``, which keeps the mean of an epoch's updates
+            (Goyal et al. 2017, https://arxiv.org/abs/1706.02677, section 2.1; with
+            warmup); ``"sqrt"``, which keeps their variance (Krizhevsky 2014,
+            https://arxiv.org/abs/1404.5997, section 5).
+
+    Raises:
+        UserError: for another scaling.
+    """
+    ratio = batch_size / base_batch_size
+    factors = {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}
+    if scaling not in factors:
+        raise UserError(
+            "optimizer.learning_rate_scaling must be 'none', 'linear' or 'sqrt', "
+            f"not {scaling!r}"
+        )
+    return learning_rate * factors[scaling]
 
 
 def sgd(

@@ -1,6 +1,7 @@
-"""What a config comes to, on a data set and a device."""
+"""What a config comes to, on a data set and its devices."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from jax_resnet import data, model, optimizer
 from jax_resnet import state as states
 from jax_resnet.errors import UserError
 from jax_resnet.memory import available_bytes, exhaustion_explained
+from jax_resnet.parallel import Devices
 from jax_resnet.predict import Predictor
 from jax_resnet.programs import Programs
 from jax_resnet.record import Architecture
@@ -41,13 +43,13 @@ class Plan:
 
     Attributes:
         settings: its config.
-        device: that it is for.
+        devices: that it is for.
         described: its data set.
         info: likewise.
     """
 
     settings: ConfigDict
-    device: jax.Device
+    devices: Devices
     described: data.Description
     info: data.DatasetInfo
 
@@ -78,6 +80,18 @@ class Plan:
                 f"train.batch_size is {batch_size}, and there are only "
                 f"{self.described.n_train} training images"
             )
+        if batch_size % self._unit:
+            raise UserError(
+                f"train.batch_size is {batch_size}, and {self.devices.count} devices "
+                f"with train.accumulation={self.settings.train.accumulation} need a "
+                f"multiple of {self._unit}: change it, or mesh.devices"
+            )
+        statistics = self.settings.mesh.batch_norm
+        if statistics not in ("global", "device"):
+            raise UserError(
+                f"mesh.batch_norm must be 'global' or 'device', not {statistics!r}"
+            )
+        axis_name = self.devices.axis_name if statistics == "global" else None
         sgd = optimizer.sgd(
             self._schedule(self.described.n_train // batch_size),
             momentum=options.momentum,
@@ -85,11 +99,12 @@ class Plan:
             weight_decay=options.weight_decay,
             weight_decay_on=options.weight_decay_on,
         )
-        network = model.initialize(key, **self.architecture)
+        network = model.initialize(key, **self.architecture, axis_name=axis_name)
         graphdef, state = states.create(network, sgd)
         programs = Programs(
             graphdef,
             sgd,
+            devices=self.devices,
             info=self.info,
             recipe=self.settings.augment.recipe,
             augment_settings=self._augment_settings(),
@@ -97,10 +112,32 @@ class Plan:
             n_eval=self.described.n_eval,
             batch_size=batch_size,
             eval_batch_size=self.settings.train.eval_batch_size,
+            accumulation=self.settings.train.accumulation,
+            average_statistics=statistics == "device",
             skip_nonfinite=self.settings.train.max_skipped_steps > 0,
-            loop_on_device=self.device.platform != "cpu",
+            loop_on_device=self.devices.first.platform != "cpu",
+            streamed=self._is_streamed(),
         )
         return programs, state
+
+    @property
+    def _unit(self) -> int:
+        """What the size of a batch is a multiple of."""
+        return self.devices.count * self.settings.train.accumulation
+
+    def _is_streamed(self) -> bool:
+        placement = self.settings.data.placement
+        if placement not in ("auto", "device", "stream"):
+            raise UserError(
+                "data.placement must be 'auto', 'device' or 'stream', not "
+                f"{placement!r}"
+            )
+        if placement != "auto":
+            return placement == "stream"
+        images = self.described.n_train + self.described.n_eval
+        size = images * math.prod(self.info.image_shape)
+        # The rest is for the activations, and for what else there is.
+        return size > available_bytes(self.devices.first) / 3
 
     def start_from(self, state: TrainState, source: Predictor) -> TrainState:
         """The state before the first step, with the weights of another model.
@@ -136,21 +173,28 @@ class Plan:
     def exhaustion_explained(self) -> AbstractContextManager[None]:
         """For blocks that may run out of memory, see :mod:`jax_resnet.memory`."""
         batch_size = self.settings.train.batch_size
-        available = partial(available_bytes, self.device)
-        return exhaustion_explained(batch_size, self._step_bytes, available)
+        available = partial(available_bytes, self.devices.first)
+        return exhaustion_explained(
+            batch_size, self._step_bytes, available, unit=self._unit
+        )
 
     def _step_bytes(self, batch_size: int) -> int:
         settings = ConfigDict(self.settings.to_dict())
         settings.train.batch_size = batch_size
         other = dataclasses.replace(self, settings=settings)
         programs, state = other.build(jax.random.key(0))
-        programs.compile(state)
+        programs.compile(self.devices.place(state))
         return programs.train_step.memory()
 
     def _schedule(self, steps_per_epoch: int) -> optax.Schedule:
         options, epochs = self.settings.optimizer, self.settings.train.epochs
         return optimizer.cosine_schedule(
-            options.learning_rate,
+            optimizer.scaled_learning_rate(
+                options.learning_rate,
+                batch_size=self.settings.train.batch_size,
+                base_batch_size=options.base_batch_size,
+                scaling=options.learning_rate_scaling,
+            ),
             total_steps=epochs * steps_per_epoch,
             warmup_steps=round(options.warmup_epochs * steps_per_epoch),
         )

@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 
 from tqdm import tqdm
 
@@ -20,6 +22,8 @@ class Progress:
         batch_size: images of a step.
         estimate_aloud: print one line with the length of the whole run once it is
             known, for devices that make it long.
+        say: where lines go, and then all is lines; None for standard output and, on
+            a terminal, a bar.
     """
 
     def __init__(
@@ -30,6 +34,7 @@ class Progress:
         steps_per_epoch: int,
         batch_size: int,
         estimate_aloud: bool,
+        say: Callable[[str], None] | None = None,
     ):
         self._first_step = self._step = first_step
         self._total_steps = total_steps
@@ -44,8 +49,9 @@ class Progress:
             unit_scale=True,
             dynamic_ncols=True,
             smoothing=0.05,
-            disable=not sys.stderr.isatty(),
+            disable=say is not None or not sys.stderr.isatty(),
         )
+        self._say_line = say or partial(print, flush=True)
 
     def trained(self, step: int, loss: float) -> None:
         """Notes that training has reached ``step`` with this mean loss of the epoch."""
@@ -90,7 +96,7 @@ class Progress:
 
     def _say(self, line: str) -> None:
         if self._bar.disable:
-            print(line, flush=True)
+            self._say_line(line)
         else:
             self._bar.write(line)
 

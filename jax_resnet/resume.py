@@ -14,12 +14,14 @@ from jax_resnet.errors import UserError
 from jax_resnet.record import RunRecord
 from jax_resnet.saving import Writer
 from jax_resnet.state import TrainState
-from jax_resnet.steps import Sums
+from jax_resnet.sums import Sums
 
 # Fields that change where and how fast a run is computed, but not what.
 FREE_FIELDS = (
     "data.dir",
     "data.cache_dir",
+    "data.placement",
+    "mesh.devices",
     "train.device",
     "train.eval_batch_size",
     "train.steps_per_call",
@@ -32,6 +34,8 @@ CHANGEABLE_FIELDS = (
     "augment.",
     "optimizer.",
     "model.dtype",
+    "mesh.batch_norm",
+    "train.accumulation",
     "train.epochs",
     "train.max_skipped_steps",
 )

@@ -1,7 +1,8 @@
-"""The compiled work: the steps of training and evaluation over resident data."""
+"""The steps of training and evaluation, as pure functions."""
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,71 +12,12 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, Int, Key, UInt8
 
+from jax_resnet.augment import Augment
 from jax_resnet.model import ResNet
-from jax_resnet.state import Arrays, Leaf, TrainState, merge, split
+from jax_resnet.state import Arrays, TrainState, merge, split
+from jax_resnet.sums import Sums, sum_metrics
 
-Augment = Callable[[Key[Array, ""], UInt8[Array, "b h w c"]], Float[Array, "b h w c"]]
-TrainStep = Callable[..., tuple[TrainState, "Sums"]]
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Sums:
-    """Sums over images; divided once, at the end, they are exact means.
-
-    Attributes:
-        loss: sum of the cross-entropy losses, in nats; a float32 scalar. The others
-            are int32 scalars.
-        top1: number of images whose label is the most probable class.
-        top5: number of images whose label is among the five most probable.
-        count: number of images.
-        bad_step: the first training step whose loss was not finite, or -1.
-    """
-
-    loss: Leaf
-    top1: Leaf
-    top5: Leaf
-    count: Leaf
-    bad_step: Leaf
-
-    @classmethod
-    def zeros(cls) -> "Sums":
-        """The empty sums, each in a buffer of its own so that it can be donated."""
-        top1, top5, count = (jnp.zeros((), jnp.int32) for _ in range(3))
-        return cls(jnp.zeros(()), top1, top5, count, jnp.full((), -1, jnp.int32))
-
-    def __add__(self, other: "Sums") -> "Sums":
-        return Sums(
-            loss=self.loss + other.loss,
-            top1=self.top1 + other.top1,
-            top5=self.top5 + other.top5,
-            count=self.count + other.count,
-            bad_step=jnp.maximum(self.bad_step, other.bad_step),
-        )
-
-
-def sum_metrics(
-    logits: Float[Array, "b classes"], labels: Int[Array, " b"]
-) -> tuple[Float[Array, " b"], Sums]:
-    """The losses of a batch, and its sums; a label of -1 marks padding.
-
-    Of classes with equal logits the lower index ranks first, as with ``argmax``.
-    An image whose loss is not finite is never counted as right.
-    """
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    own = jnp.take_along_axis(logits, labels[:, None], axis=-1)
-    lower = jnp.arange(logits.shape[-1])[None, :] < labels[:, None]
-    rank = jnp.sum((logits > own) | ((logits == own) & lower), axis=-1)
-    real = labels >= 0
-    right = real & jnp.isfinite(losses)
-    sums = Sums(
-        loss=jnp.sum(jnp.where(real, losses, 0.0)),
-        top1=jnp.sum(right & (rank < 1), dtype=jnp.int32),
-        top5=jnp.sum(right & (rank < 5), dtype=jnp.int32),
-        count=jnp.sum(real, dtype=jnp.int32),
-        bad_step=jnp.int32(-1),
-    )
-    return losses, sums
+TrainStep = Callable[..., tuple[TrainState, Sums]]
 
 
 def make_train_step(
@@ -83,30 +25,76 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     augment: Augment,
     *,
+    accumulation: int = 1,
+    unroll: bool = False,
+    axis_name: str | None = None,
+    average_statistics: bool = False,
     skip_nonfinite: bool = False,
 ) -> TrainStep:
-    """The pure function ``(state, images, labels, key) -> (state, sums)``.
+    """The pure function ``(state, images, labels, keys) -> (state, sums)``.
 
-    ``images`` are uint8 ``[b, h, w, c]``, ``labels`` int32 ``[b]``; ``key`` drives
-    the augmentation. The sums are of this batch, before the update. With
-    ``skip_nonfinite`` a batch whose loss or gradient is not finite changes nothing
-    but the number of steps taken, and its sums are empty.
+    ``images`` are uint8 ``[b, h, w, c]``, ``labels`` int32 ``[b]``; ``keys`` ``[b]``
+    drive the augmentation of each. The sums are of this batch, before the update.
+
+    Args:
+        graphdef: of the model.
+        optimizer: of its parameters.
+        augment: what the model gets to see of the images.
+        accumulation: the batch is taken in so many equal parts, one after the other,
+            and their gradients are averaged before the one update. BatchNorm sees a
+            part at a time.
+        unroll: write the parts out instead of looping over them.
+        axis_name: of the mesh whose devices each have a part of the batch, if any.
+        average_statistics: BatchNorm saw the images of a device alone; the running
+            statistics are then averaged over the devices.
+        skip_nonfinite: a batch whose loss or gradient is not finite changes nothing
+            but the number of steps taken, and its sums are empty.
     """
+
+    def gradients_of(
+        params: Arrays, batch_stats: Arrays, images: Array, labels: Array, keys: Array
+    ) -> tuple[Arrays, Sums, Arrays]:
+        inputs = augment(keys, images)
+
+        def loss_fn(params: Arrays) -> tuple[Array, tuple[Sums, Arrays]]:
+            model = merge(graphdef, params, batch_stats)
+            losses, sums = sum_metrics(model(inputs, train=True), labels)
+            return losses.mean(), (sums, split(model)[2])
+
+        gradients, (sums, new_stats) = jax.grad(loss_fn, has_aux=True)(params)
+        return gradients, sums, new_stats
+
+    def accumulated(state: TrainState, batch: Any) -> tuple[Arrays, Sums, Arrays]:
+        if accumulation == 1:
+            return gradients_of(state.params, state.batch_stats, *batch)
+
+        def add(carry: Any, part: Any) -> tuple[Any, None]:
+            gradients, sums, batch_stats = carry
+            more, part_sums, batch_stats = gradients_of(
+                state.params, batch_stats, *part
+            )
+            gradients = jax.tree.map(jnp.add, gradients, more)
+            return (gradients, sums + part_sums, batch_stats), None
+
+        parts = jax.tree.map(lambda x: x.reshape(accumulation, -1, *x.shape[1:]), batch)
+        zeros = jax.tree.map(jnp.zeros_like, state.params)
+        (gradients, sums, batch_stats), _ = lax.scan(
+            add, (zeros, Sums.zeros(), state.batch_stats), parts, unroll=unroll
+        )
+        gradients = jax.tree.map(lambda total: total / accumulation, gradients)
+        return gradients, sums, batch_stats
 
     def train_step(
         state: TrainState,
         images: UInt8[Array, "b h w c"],
         labels: Int[Array, " b"],
-        key: Key[Array, ""],
+        keys: Key[Array, " b"],
     ) -> tuple[TrainState, Sums]:
-        inputs = augment(key, images)
-
-        def loss_fn(params: Arrays) -> tuple[Array, tuple[Sums, Arrays]]:
-            model = merge(graphdef, params, state.batch_stats)
-            losses, sums = sum_metrics(model(inputs, train=True), labels)
-            return losses.mean(), (sums, split(model)[2])
-
-        gradients, (sums, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
+        gradients, sums, batch_stats = accumulated(state, (images, labels, keys))
+        if axis_name is not None:
+            gradients, sums = lax.pmean(gradients, axis_name), sums.total(axis_name)
+            if average_statistics:
+                batch_stats = lax.pmean(batch_stats, axis_name)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         new = (params, batch_stats, opt_state, sums)
@@ -121,27 +109,38 @@ def make_train_step(
     return train_step
 
 
-def make_indexed_train_step(train_step: TrainStep, *, batch_size: int) -> Callable:
+def make_indexed_train_step(
+    train_step: TrainStep, *, axis_name: str | None = None
+) -> Callable:
     """The step ``((state, sums), images, labels, order, key) -> (state, sums)``.
 
-    It takes the batch that the epoch's ``order`` has for this step from the resident
-    split, augments with ``fold_in(key, step)``, and adds to the epoch's sums.
+    It takes the batch that row ``step % len(order)`` names from the images that are
+    there, augments image ``i`` of it with ``split(fold_in(key, step), b)[i]``, and
+    adds to the epoch's sums. With an axis, each device has its columns of the order.
     """
 
     def indexed_train_step(
         carry: tuple[TrainState, Sums],
         images: UInt8[Array, "n h w c"],
         labels: Int[Array, " n"],
-        order: Int[Array, " m"],
+        order: Int[Array, "steps parts b"],
         key: Key[Array, ""],
     ) -> tuple[TrainState, Sums]:
         state, sums = carry
-        steps_per_epoch = order.shape[0] // batch_size
-        start = state.step % steps_per_epoch * batch_size
-        batch = lax.dynamic_slice_in_dim(order, start, batch_size)
-        new_state, batch_sums = train_step(
-            state, images[batch], labels[batch], jax.random.fold_in(key, state.step)
+        _, parts, own = order.shape
+        batch = lax.dynamic_index_in_dim(
+            order, state.step % order.shape[0], keepdims=False
+        ).reshape(-1)
+        devices = 1 if axis_name is None else lax.axis_size(axis_name)
+        keys = jax.random.split(
+            jax.random.fold_in(key, state.step), parts * devices * own
         )
+        if axis_name is not None:
+            first = lax.axis_index(axis_name) * own
+            keys = lax.dynamic_slice_in_dim(
+                keys.reshape(parts, devices * own), first, own, axis=1
+            ).reshape(-1)
+        new_state, batch_sums = train_step(state, images[batch], labels[batch], keys)
         sums = sums + batch_sums
         first_bad = (sums.bad_step < 0) & ~jnp.isfinite(batch_sums.loss)
         bad_step = jnp.where(first_bad, new_state.step, sums.bad_step)
@@ -155,11 +154,13 @@ def make_indexed_eval_step(
     normalize: Callable[[UInt8[Array, "b h w c"]], Float[Array, "b h w c"]],
     *,
     batch_size: int,
+    axis_name: str | None = None,
 ) -> Callable:
     """The step ``((sums, index), params, batch_stats, images, labels)``.
 
-    It adds batch ``index`` of the resident split to the sums and moves on by one.
-    The split is padded to whole batches with labels of -1.
+    It adds batch ``index`` of the images to the sums and moves on by one. They are
+    padded to whole batches with labels of -1. With an axis, each device has images
+    of its own, and takes ``batch_size`` of these.
     """
 
     def indexed_eval_step(
@@ -174,69 +175,34 @@ def make_indexed_eval_step(
         batch = lax.dynamic_slice_in_dim(images, start, batch_size)
         batch_labels = lax.dynamic_slice_in_dim(labels, start, batch_size)
         logits = merge(graphdef, params, batch_stats)(normalize(batch))
-        return sums + sum_metrics(logits, batch_labels)[1], index + 1
+        found = sum_metrics(logits, batch_labels)[1]
+        if axis_name is not None:
+            found = found.total(axis_name)
+        return sums + found, index + 1
 
     return indexed_eval_step
 
 
-def make_epoch_order(n: int, *, batch_size: int) -> Callable:
+def make_epoch_order(
+    n: int,
+    *,
+    batch_size: int,
+    accumulation: int = 1,
+    sharding: jax.sharding.Sharding | None = None,
+) -> Callable:
     """The compiled ``(key, epoch) -> order``: which images each step of it sees.
 
     A permutation of the ``n`` images from ``fold_in(key, epoch)`` alone, cut to
-    whole batches; the images left out are others in each epoch.
+    whole batches; the images left out are others in each epoch. The order is int32
+    ``[steps, accumulation, batch_size / accumulation]``.
     """
-    used = n // batch_size * batch_size
+    steps = n // batch_size
 
-    @jax.jit
-    def epoch_order(key: Key[Array, ""], epoch: Int[Array, ""]) -> Int[Array, " m"]:
-        return jax.random.permutation(jax.random.fold_in(key, epoch), n)[:used]
+    @partial(jax.jit, out_shardings=sharding)
+    def epoch_order(
+        key: Key[Array, ""], epoch: Int[Array, ""]
+    ) -> Int[Array, "steps parts b"]:
+        order = jax.random.permutation(jax.random.fold_in(key, epoch), n)
+        return order[: steps * batch_size].reshape(steps, accumulation, -1)
 
     return epoch_order
-
-
-class Repeated:
-    """A compiled step ``(carry, *constants) -> carry``, applied many times a call.
-
-    The carry is donated. How a run is cut into calls cannot change its results: the
-    same compiled step runs whatever the count.
-
-    Args:
-        step: the pure function.
-        loop_on_device: one program loops on the device, which spares the host a
-            dispatch per step. Otherwise the host dispatches each step, without
-            waiting: XLA for CPU leaves its fast convolutions aside within loops
-            (see the figures in ``benchmarks/README.md``).
-    """
-
-    def __init__(self, step: Callable, *, loop_on_device: bool):
-        self._loop_on_device = loop_on_device
-
-        def loop(carry: Any, count: Array, *constants: Any) -> Any:
-            return lax.fori_loop(0, count, lambda _, c: step(c, *constants), carry)
-
-        self._call: Any = jax.jit(loop if loop_on_device else step, donate_argnums=0)
-
-    def compile(self, carry: Any, *constants: Any) -> None:
-        """Compiles ahead of the first call, for arguments of these shapes."""
-        count = (jnp.int32(0),) if self._loop_on_device else ()
-        self._call = self._call.lower(carry, *count, *constants).compile()
-
-    def memory(self) -> int:
-        """Bytes that the compiled step takes on the device, its arguments included."""
-        statistics = self._call.memory_analysis()
-        # Of steps dispatched one by one, the next has its memory while one runs.
-        at_once = 1 if self._loop_on_device else 2
-        return (
-            statistics.argument_size_in_bytes
-            + at_once * statistics.temp_size_in_bytes
-            + statistics.output_size_in_bytes
-            - statistics.alias_size_in_bytes
-        )
-
-    def __call__(self, carry: Any, count: int, *constants: Any) -> Any:
-        """Applies the step ``count`` times, and returns without waiting."""
-        if self._loop_on_device:
-            return self._call(carry, jnp.int32(count), *constants)
-        for _ in range(count):
-            carry = self._call(carry, *constants)
-        return carry

@@ -226,14 +226,13 @@ def whole_recipe(channels):
 def test_reference_vmap_and_jit_agree(channels):
     constants = {name: values[:channels] for name, values in CONSTANTS.items()}
     images = pictures(8, channels=channels)
-    key = jax.random.key(3)
+    image_keys = jax.random.split(jax.random.key(3), 8)
     compiled = whole_recipe(channels)
-    found = compiled(key, images)
+    found = compiled(image_keys, images)
     assert found.shape == images.shape and found.dtype == jnp.float32
-    np.testing.assert_array_equal(found, compiled(key, images))
+    np.testing.assert_array_equal(found, compiled(image_keys, images))
 
     chain = partial(one_after_the_other, constants=constants)
-    image_keys = jax.random.split(key, 8)
     mapped = jax.jit(jax.vmap(chain))(image_keys, images)
     np.testing.assert_allclose(found, mapped, atol=1e-4)
     if channels == 1:
@@ -246,16 +245,20 @@ def test_reference_vmap_and_jit_agree(channels):
 def test_an_image_depends_on_its_own_key_alone():
     apply = whole_recipe(3)
     images = pictures(8)
-    found = apply(jax.random.key(0), images)
-    others = jnp.where(jnp.arange(8).reshape(-1, 1, 1, 1) == 5, images, 255 - images)
-    np.testing.assert_array_equal(apply(jax.random.key(0), others)[5], found[5])
-    assert not np.array_equal(apply(jax.random.key(1), images)[5], found[5])
+    keys = jax.random.split(jax.random.key(0), 8)
+    found = apply(keys, images)
+    is_fifth = jnp.arange(8) == 5
+    others = jnp.where(is_fifth.reshape(-1, 1, 1, 1), images, 255 - images)
+    other_keys = jnp.where(is_fifth, keys, jax.random.split(jax.random.key(1), 8))
+    np.testing.assert_array_equal(apply(other_keys, others)[5], found[5])
+    assert not np.array_equal(apply(other_keys, images)[4], found[4])
     # The same picture eight times is augmented in eight ways.
-    same = apply(jax.random.key(0), jnp.broadcast_to(images[:1], images.shape))
+    same = apply(keys, jnp.broadcast_to(images[:1], images.shape))
     assert len(np.unique(np.asarray(same).reshape(8, -1), axis=0)) == 8
 
 
 def test_normalize_alone_is_evaluations():
     images = pictures(4)
-    found = augment.build(["normalize"], {}, **CONSTANTS)(jax.random.key(0), images)
+    keys = jax.random.split(jax.random.key(0), 4)
+    found = augment.build(["normalize"], {}, **CONSTANTS)(keys, images)
     np.testing.assert_array_equal(found, augment.normalize(images, **CONSTANTS))

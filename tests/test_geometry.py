@@ -83,13 +83,10 @@ def test_rotation_angle_is_uniform():
 def test_one_gather_is_the_transforms_one_after_the_other(names):
     recipe = (*names, "normalize")
     images = pictures(64, 28, 33)
-    key = jax.random.key(0)
-    found = jax.jit(augment.build(recipe, SETTINGS, **CONSTANTS))(key, images)
-    expected = jax.jit(jax.vmap(partial(one_after_the_other, recipe=recipe)))(
-        jax.random.split(key, len(images)), images
-    )
+    keys = jax.random.split(jax.random.key(0), len(images))
+    apply = augment.build(recipe, SETTINGS, **CONSTANTS)
+    chain = jax.vmap(partial(one_after_the_other, recipe=recipe))
+    found, expected = (jax.jit(f)(keys, images) for f in (apply, chain))
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    text = str(
-        jax.make_jaxpr(augment.build(recipe, SETTINGS, **CONSTANTS))(key, images)
-    )
+    text = str(jax.make_jaxpr(apply)(keys, images))
     assert text.count("u8[64,28,33,3] = gather") == 1

@@ -37,7 +37,7 @@ def test_the_largest_batch_is_that_of_the_arithmetic(error):
 
 
 def test_a_model_that_is_too_large():
-    assert "not even one image fits: use a smaller model" in explain(90, MemoryError())
+    assert "not even 1 would fit: use a smaller model" in explain(90, MemoryError())
 
 
 def test_a_batch_that_should_fit():

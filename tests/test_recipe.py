@@ -69,4 +69,5 @@ def test_whole_numbers_and_lists_are_as_good():
         "random_erasing": SETTINGS["random_erasing"] | lists,
     }
     apply = augment.build(list(RECIPE), settings, **CONSTANTS)
-    assert jax.eval_shape(apply, jax.random.key(0), pictures(2)).shape == (2, 32, 32, 3)
+    keys = jax.random.split(jax.random.key(0), 2)
+    assert jax.eval_shape(apply, keys, pictures(2)).shape == (2, 32, 32, 3)

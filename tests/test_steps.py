@@ -7,18 +7,24 @@ import numpy as np
 import pytest
 
 from jax_resnet import model, optimizer, state, steps
+from jax_resnet.repeated import Repeated
+from jax_resnet.sums import Sums, sum_metrics
 
 N, BATCH, CLASSES = 40, 8, 5
 SHAPE = (8, 8, 3)
 
 
-def noisy(key, images):
-    scaled = images.astype(jnp.float32) / 128 - 1
-    return scaled + 0.1 * jax.random.normal(key, images.shape)
+def noisy(keys, images):
+    noise = jax.vmap(lambda key: jax.random.normal(key, SHAPE))(keys)
+    return scale(images) + 0.1 * noise
 
 
 def scale(images):
     return images.astype(jnp.float32) / 128 - 1
+
+
+def keys_of(seed):
+    return jax.random.split(jax.random.key(seed), BATCH)
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +41,9 @@ def setup():
 
 @pytest.fixture(scope="module")
 def repeated(setup):
-    indexed = steps.make_indexed_train_step(setup[-1], batch_size=BATCH)
+    indexed = steps.make_indexed_train_step(setup[-1])
     return {
-        on_device: steps.Repeated(indexed, loop_on_device=on_device)
+        on_device: Repeated(indexed, loop_on_device=on_device)
         for on_device in (False, True)
     }
 
@@ -45,7 +51,7 @@ def repeated(setup):
 def run(repeated, setup, calls):
     _, train_state, images, labels, _ = setup
     order = steps.make_epoch_order(N, batch_size=BATCH)
-    carry = jax.tree.map(jnp.copy, (train_state, steps.Sums.zeros()))
+    carry = jax.tree.map(jnp.copy, (train_state, Sums.zeros()))
     for count in calls:
         epoch = carry[0].step // (N // BATCH)
         carry = repeated(
@@ -83,7 +89,7 @@ def test_step_learns_and_updates_statistics(setup):
     losses = []
     for _ in range(12):
         train_state, sums = step(
-            train_state, images[:BATCH], labels[:BATCH], jax.random.key(0)
+            train_state, images[:BATCH], labels[:BATCH], keys_of(0)
         )
         losses.append(float(sums.loss) / BATCH)
     assert losses[-1] < losses[0] / 2
@@ -94,14 +100,19 @@ def test_step_learns_and_updates_statistics(setup):
 
 def test_epoch_order_is_a_cut_permutation_of_its_own():
     order = steps.make_epoch_order(N, batch_size=12)
-    orders = [np.asarray(order(jax.random.key(0), jnp.int32(e))) for e in range(3)]
+    orders = [order(jax.random.key(0), jnp.int32(e)) for e in range(3)]
+    assert all(one.shape == (3, 1, 12) for one in orders)
+    orders = [np.asarray(one).reshape(-1) for one in orders]
     for one in orders:
         assert len(one) == 36
         assert len(set(one.tolist())) == 36
         assert set(one.tolist()) <= set(range(N))
     for a, b in itertools.combinations(orders, 2):
         assert (a != b).any()
-    np.testing.assert_array_equal(orders[1], order(jax.random.key(0), jnp.int32(1)))
+    parts = steps.make_epoch_order(N, batch_size=12, accumulation=3)
+    again = parts(jax.random.key(0), jnp.int32(1))
+    assert again.shape == (3, 3, 4)
+    np.testing.assert_array_equal(orders[1], np.asarray(again).reshape(-1))
 
 
 def test_first_bad_step_is_named(setup, repeated):
@@ -131,7 +142,7 @@ def test_sum_metrics_against_sorting():
     # Few distinct values, so that ties are common.
     logits = generator.integers(0, 6, (200, 12)).astype(np.float32)
     labels = generator.integers(0, 12, 200, np.int32)
-    sums = steps.sum_metrics(jnp.asarray(logits), jnp.asarray(labels))[1]
+    sums = sum_metrics(jnp.asarray(logits), jnp.asarray(labels))[1]
     loss, top1, top5 = reference_metrics(logits, labels)
     np.testing.assert_allclose(sums.loss, loss, rtol=1e-5)
     assert (int(sums.top1), int(sums.top5), int(sums.count)) == (top1, top5, 200)
@@ -139,7 +150,7 @@ def test_sum_metrics_against_sorting():
 
 def test_padding_and_broken_logits_count_for_nothing():
     logits = jnp.zeros((3, 12)).at[0, 4].set(9.0).at[1].set(jnp.nan)
-    sums = steps.sum_metrics(logits, jnp.array([4, 4, -1]))[1]
+    sums = sum_metrics(logits, jnp.array([4, 4, -1]))[1]
     assert (int(sums.top1), int(sums.top5), int(sums.count)) == (1, 1, 2)
     assert np.isnan(sums.loss)
 
@@ -153,8 +164,8 @@ def test_evaluation_is_exact_for_any_batch_size(setup, batch_size):
         jnp.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))),
         jnp.pad(labels, (0, missing), constant_values=-1),
     )
-    sums, index = steps.Repeated(step, loop_on_device=False)(
-        (steps.Sums.zeros(), jnp.int32(0)),
+    sums, index = Repeated(step, loop_on_device=False)(
+        (Sums.zeros(), jnp.int32(0)),
         -(-N // batch_size),
         train_state.params,
         train_state.batch_stats,
@@ -172,8 +183,10 @@ def test_evaluation_is_exact_for_any_batch_size(setup, batch_size):
 def test_a_step_that_is_not_finite_is_skipped(setup):
     graphdef, before, images, labels, _ = setup
 
-    def poisoned(key, images):
-        bad = jax.random.key_data(key)[1] == 7
+    marked = keys_of(7)
+
+    def poisoned(keys, images):
+        bad = (jax.random.key_data(keys) == jax.random.key_data(marked)).all()
         return jnp.where(bad, jnp.inf, scale(images))
 
     sgd = optimizer.sgd(optimizer.cosine_schedule(0.05, 20))
@@ -181,14 +194,14 @@ def test_a_step_that_is_not_finite_is_skipped(setup):
     stock = jax.jit(steps.make_train_step(graphdef, sgd, lambda _, x: scale(x)))
     batch = images[:BATCH], labels[:BATCH]
 
-    after, sums = step(before, *batch, jax.random.key(7))
+    after, sums = step(before, *batch, keys_of(7))
     assert int(after.step) == 1
-    assert_identical(sums, steps.Sums.zeros())
+    assert_identical(sums, Sums.zeros())
     assert_identical(dataclasses.replace(after, step=before.step), before)
 
     for found, expected in zip(
-        jax.tree.leaves(step(after, *batch, jax.random.key(8))),
-        jax.tree.leaves(stock(after, *batch, jax.random.key(8))),
+        jax.tree.leaves(step(after, *batch, keys_of(8))),
+        jax.tree.leaves(stock(after, *batch, keys_of(8))),
         strict=True,
     ):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

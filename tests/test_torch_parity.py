@@ -76,7 +76,7 @@ def test_twenty_sgd_steps(ours, theirs, batches):
         steps.make_train_step(
             graphdef,
             optimizer.sgd(schedule),
-            lambda key, images: (images.astype(jnp.float32) - 127.5) / 64,
+            lambda keys, images: (images.astype(jnp.float32) - 127.5) / 64,
         )
     )
     theirs.train()
@@ -84,9 +84,10 @@ def test_twenty_sgd_steps(ours, theirs, batches):
         theirs.parameters(), LEARNING_RATE, momentum=0.9, weight_decay=5e-4
     )
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, STEPS)
+    keys = jax.random.split(jax.random.key(0), BATCH)
     losses, expected = [], []
     for images, labels in zip(*batches, strict=True):
-        train_state, sums = step(train_state, images, labels, jax.random.key(0))
+        train_state, sums = step(train_state, images, labels, keys)
         losses.append(float(sums.loss) / BATCH)
         sgd.zero_grad()
         loss = torch.nn.functional.cross_entropy(
