@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 from pydantic import TypeAdapter
@@ -78,7 +79,8 @@ class Checkpoint:
         """
         try:
             has_manifest = matches_manifest(path)
-            metadata = ocp.checkpointables_metadata(path).custom_metadata
+            with own_context():
+                metadata = ocp.checkpointables_metadata(path).custom_metadata
             digest = metadata["digests"].pop("metadata")
             if digest != digest_json(metadata):
                 raise ValueError("the digest of the metadata")
@@ -111,12 +113,27 @@ class Checkpoint:
             DamagedCheckpointError: if they are not what was saved.
         """
         try:
-            tree = ocp.load(self.path, checkpointable_name=name)
+            with own_context():
+                tree = ocp.load(self.path, checkpointable_name=name)
             if digest_arrays(tree) != self.metadata["digests"][name]:
                 raise ValueError("the digest of the arrays")
         except Exception as error:
             raise _damaged(self.path) from error
         return tree
+
+
+def own_context() -> ocp.Context:
+    """Orbax for this process alone, also where several train together.
+
+    Each of them has the whole state: the first saves it, and each restores it.
+    """
+    if not jax.distributed.is_initialized():
+        return ocp.Context()
+    index = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=index, active_processes={index}, barrier_sync_key_prefix=str(index)
+    )
+    return ocp.Context(multiprocessing_options=options)
 
 
 def directory(workdir: Path) -> Path:
@@ -169,31 +186,42 @@ def select(workdir: Path, which: str) -> Checkpoint:
     return max(ranked, key=lambda pair: pair[0])[1]
 
 
-def set_aside_damaged(workdir: Path) -> Iterator[str]:
-    """Renames damaged steps, so that a run resumes from a sound one; names each.
+def find_damaged(workdir: Path) -> dict[int, DamagedCheckpointError]:
+    """The steps that cannot be used, and why; every array is looked at.
+
+    Processes that train together all call this before one of them changes anything,
+    because orbax has them save in step only if they have loaded in step.
 
     Raises:
         UserError: if steps exist and none is sound.
     """
     root = directory(workdir)
     steps = steps_in(root)
-    sound = 0
+    damaged = {}
     for step in steps:
-        path = root / str(step)
         try:
-            checkpoint = Checkpoint.open(path)
+            checkpoint = Checkpoint.open(root / str(step))
             for name in TREES:
                 checkpoint.arrays(name)
             _check_metrics(checkpoint)
-            sound += 1
         except DamagedCheckpointError as error:
-            target = path.with_name(f"damaged-{step}")
-            while target.exists():
-                target = target.with_name(target.name + "-again")
-            path.rename(target)
-            yield f"{error}; set aside as {target.name}"
-    if steps and not sound:
+            damaged[step] = error
+    if steps and len(damaged) == len(steps):
         raise _nothing_sound(workdir)
+    return damaged
+
+
+def set_aside(
+    workdir: Path, damaged: Mapping[int, DamagedCheckpointError]
+) -> Iterator[str]:
+    """Renames damaged steps, so that a run resumes from a sound one; names each."""
+    for step, error in damaged.items():
+        path = directory(workdir) / str(step)
+        target = path.with_name(f"damaged-{step}")
+        while target.exists():
+            target = target.with_name(target.name + "-again")
+        path.rename(target)
+        yield f"{error}; set aside as {target.name}"
 
 
 def rank(metrics: Mapping[str, Any]) -> float:

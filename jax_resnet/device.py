@@ -32,7 +32,7 @@ def select(kind: str, option: str = "--config.train.device") -> jax.Device:
     if kind == "cpu":
         jax.config.update("jax_platforms", "cpu")
     try:
-        device = jax.devices("gpu" if kind == "gpu" else None)[0]
+        device = jax.local_devices(backend=None if kind == "auto" else kind)[0]
     # JAX asserts where a plugin is installed and finds no device.
     except (RuntimeError, AssertionError) as error:
         asked = f"{option}=gpu"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from jax_resnet.processes import LostProcessError, Processes
 from jax_resnet.record import RunRecord
 from jax_resnet.report import Report
 from jax_resnet.resume import Saver
@@ -12,14 +13,16 @@ from jax_resnet.state import TrainState
 class Output:
     """What a run leaves in its workdir, brought up to date as it goes on.
 
-    A context that completes the last save and the report when it is left.
+    A context that completes the last save and the report when it is left. Orbax saves
+    with all processes, which wait for each other; the first alone reports.
 
     Attributes:
         saver: of its checkpoints.
         complete: whether the last epoch was reached.
 
     Args:
-        workdir: the run directory; ours alone.
+        workdir: the run directory; this run's alone.
+        processes: of the run.
         record: of the run; it grows.
         keep_latest: see :class:`~jax_resnet.saving.Writer`.
 
@@ -27,25 +30,38 @@ class Output:
         UserError: if something cannot be written; here, in the methods and at the end.
     """
 
-    def __init__(self, workdir: Path, record: RunRecord, *, keep_latest: int):
-        self._report = Report(workdir, record)
-        self._writer = Writer(workdir, keep_latest=keep_latest)
+    def __init__(
+        self,
+        workdir: Path,
+        processes: Processes,
+        record: RunRecord,
+        *,
+        keep_latest: int,
+    ):
+        self._report = Report(workdir, record) if processes.is_first else None
+        self._writer = Writer(
+            workdir, keep_latest=keep_latest, lists_files=processes.is_first
+        )
         self.saver = Saver(self._writer, record)
         self.complete = False
 
     def finish_epoch(self, state: TrainState) -> None:
         """Reports and saves the end of the epoch that the history ends with."""
-        self._report.update()
+        if self._report:
+            self._report.update()
         self.saver.save_epoch(state)
 
     def __enter__(self) -> "Output":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            self._writer.close()
+            # A save that waits for a process that has gone would wait for minutes.
+            if kind is None or not issubclass(kind, LostProcessError):
+                self._writer.close()
         except BaseException:
             self.complete = False  # the last epoch could not be saved
             raise
         finally:
-            self._report.finish(complete=self.complete)
+            if self._report:
+                self._report.finish(complete=self.complete)

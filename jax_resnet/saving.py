@@ -20,11 +20,15 @@ class Writer:
 
     Args:
         workdir: the run directory; its checkpoints are all sound, see
-            :func:`~jax_resnet.checkpoint.set_aside_damaged`.
+            :func:`~jax_resnet.checkpoint.find_damaged`.
         keep_latest: how many; of two, one is sound if the other is damaged.
+        lists_files: write the manifests; one process of several does.
     """
 
-    def __init__(self, workdir: Path, *, keep_latest: int = 2):
+    def __init__(
+        self, workdir: Path, *, keep_latest: int = 2, lists_files: bool = True
+    ):
+        self._lists_files = lists_files
         policies = ocp.training.preservation_policies
         decisions = ocp.training.save_decision_policies
         best = policies.BestN(
@@ -105,7 +109,8 @@ class Writer:
                 pending.result()
                 # A process killed before this line leaves a step without manifest,
                 # which its metadata's digests still protect.
-                write_manifest(self._root / str(self._step))
+                if self._lists_files:
+                    write_manifest(self._root / str(self._step))
 
     def close(self) -> None:
         """Completes the last save and releases orbax's threads."""

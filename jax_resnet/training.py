@@ -81,7 +81,12 @@ def train(
         with processes.united():
             if processes.is_first:
                 stack.enter_context(claimed(workdir))
-                for note in checkpoint.set_aside_damaged(workdir):
+        with processes.united() as facts:
+            damaged = checkpoint.find_damaged(workdir)
+            facts["list of damaged checkpoints"] = [*damaged]
+        with processes.united():
+            if processes.is_first:
+                for note in checkpoint.set_aside(workdir, damaged):
                     say(f"warning: {note}")
         with processes.united() as facts:
             as_json = config.to_json(settings)
@@ -157,10 +162,11 @@ def _train(
         say(f"resuming at step {int(state.step)}, {len(record.history)} epochs done")
 
     programs.feed.load(dataset, order_key)
-    output = (
-        Output(task.workdir, record, keep_latest=settings.checkpoint.keep_latest)
-        if processes.is_first
-        else None
+    output = Output(
+        task.workdir,
+        processes,
+        record,
+        keep_latest=settings.checkpoint.keep_latest,
     )
     progress = Progress(
         first_step=int(state.step),
@@ -184,18 +190,16 @@ def _train(
         clock=record.clock,
         progress=progress,
         interrupt=interrupt,
-        on_epoch=output.finish_epoch if output else lambda state: None,
+        on_epoch=output.finish_epoch,
     )
     interrupt.begin()
-    with output or contextlib.nullcontext(), contextlib.closing(progress):
+    with output, contextlib.closing(progress):
         with plan.exhaustion_explained(), processes.lost_explained():
             state, sums = loop.run(state, sums)
-        complete = len(record.history) == settings.train.epochs
-        if output:
-            output.complete = complete
-            if not complete:
-                output.saver.save_interrupted(state, sums)
-    if not complete:
+        output.complete = len(record.history) == settings.train.epochs
+        if not output.complete:
+            output.saver.save_interrupted(state, sums)
+    if not output.complete:
         say("stopped; the same command resumes")
         return interrupt.exit_code
     _say_result(say, task.workdir, record)

@@ -117,6 +117,10 @@ def assert_checkpoints_sound(workdir):
             sound.arrays(name)
 
 
+def set_aside_damaged(workdir):
+    return list(checkpoint.set_aside(workdir, checkpoint.find_damaged(workdir)))
+
+
 def wait_for(process, pattern):
     lines = []
     for line in process.stdout:

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from command_line import set_aside_damaged
 
 from jax_resnet import checkpoint, saving
 from jax_resnet.errors import UserError
@@ -108,7 +109,7 @@ def test_unfinished_saves_are_ignored(workdir):
     )
     (checkpoint.directory(workdir) / "²").mkdir()  # a digit, but no number
     assert_sound(workdir, "latest", 6)
-    assert list(checkpoint.set_aside_damaged(workdir)) == []
+    assert set_aside_damaged(workdir) == []
 
 
 def test_a_link_to_itself_is_no_checkpoint(tmp_path):
@@ -171,7 +172,7 @@ def test_every_file_emptied_or_deleted_is_survived(workdir):
     for file in files:
         for damage in (lambda f: f.write_bytes(b""), lambda f: f.unlink()):
             damage(file)
-            set_aside += len(list(checkpoint.set_aside_damaged(workdir)))
+            set_aside += len(set_aside_damaged(workdir))
             step = checkpoint.select(workdir, "latest").step
             assert_sound(workdir, "latest", step)
             Writer(workdir).close()  # orbax itself can go on from here
@@ -184,7 +185,7 @@ def test_damaged_steps_are_set_aside_by_name(workdir):
     root = checkpoint.directory(workdir)
     (root / "6" / "model" / "manifest.ocdbt").write_bytes(b"")
     (root / "2" / "metrics" / "metrics").write_text(json.dumps({"val_top1": 0.9}))
-    notes = list(checkpoint.set_aside_damaged(workdir))
+    notes = set_aside_damaged(workdir)
     assert ["damaged-2" in notes[0], "damaged-6" in notes[1]] == [True, True]
     assert_sound(workdir, "latest", 5)
 
@@ -214,7 +215,7 @@ def test_nothing_sound_is_an_error(workdir):
     for step in (2, 5, 6):
         (root / str(step) / "_CHECKPOINT_METADATA").write_text("{}")
     with pytest.raises(UserError, match="every checkpoint"):
-        list(checkpoint.set_aside_damaged(workdir))
+        set_aside_damaged(workdir)
 
 
 def test_a_newer_format_is_named(workdir, monkeypatch):

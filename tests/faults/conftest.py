@@ -47,6 +47,17 @@ def many(request):
     return lambda few, many: many if chosen else few
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    report = yield
+    # What hostile input makes a command say is not always text to pytest-xdist.
+    report.sections = [
+        (name, text.encode(errors="backslashreplace").decode())
+        for name, text in report.sections
+    ]
+    return report
+
+
 def pytest_terminal_summary(terminalreporter, config):
     table = {}
     for report in itertools.chain.from_iterable(terminalreporter.stats.values()):

@@ -6,7 +6,7 @@ import shutil
 from itertools import product
 
 import pytest
-from command_line import assert_one_line, assert_same_run, run
+from command_line import assert_one_line, assert_same_run, run, set_aside_damaged
 from damages import DAMAGES, files_of, flip
 
 from jax_resnet import checkpoint
@@ -73,7 +73,7 @@ def assert_replaced(workdir, step, saved, caplog):
     assert found.step == other
     assert is_saved(found, saved)
     assert f"checkpoints/{step}' is damaged; another one is used" in caplog.text
-    (note,) = checkpoint.set_aside_damaged(workdir)
+    (note,) = set_aside_damaged(workdir)
     assert f"set aside as damaged-{step}" in note
     assert checkpoint.select(workdir, "latest").step == other
 
@@ -117,7 +117,7 @@ def test_without_a_manifest(workdir, saved, many, tally):
         faults.injected()
         (step_of(workdir, step) / "manifest.json").unlink()
         assert is_saved(checkpoint.select(workdir, str(step)), saved)
-        assert list(checkpoint.set_aside_damaged(workdir)) == []
+        assert set_aside_damaged(workdir) == []
         faults.survived()
     generator = random.Random(1)
     refused = 0
@@ -131,7 +131,7 @@ def test_without_a_manifest(workdir, saved, many, tally):
             except DamagedCheckpointError:
                 refused += 1
                 assert is_saved(checkpoint.select(workdir, "latest"), saved)
-            notes = list(checkpoint.set_aside_damaged(workdir))
+            notes = set_aside_damaged(workdir)
             step = checkpoint.select(workdir, "latest").step
             assert step == (BEST if notes else LATEST)
             flips.survived()
