@@ -1,7 +1,7 @@
 """What the command lines share: arguments, exit codes, one line for an error."""
 
 import argparse
-import gc
+import contextlib
 import logging
 import os
 import signal
@@ -62,14 +62,12 @@ def run(main: Callable[[], int]) -> NoReturn:
         if not is_exhaustion(error):
             raise
         code = _fail("out of memory: use a smaller batch, evaluation batch or model")
-    try:
-        sys.stdout.flush()
-    except OSError:
-        # Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    # At exit Python would look through every object there is, for over a second.
-    gc.freeze()
-    sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    # All is written. Python would tear down libraries that XLA's threads may still be
+    # at work in, which ends in a crash now and then, and look at every object first.
+    os._exit(code)
 
 
 def _fail(message: str) -> int:

@@ -193,9 +193,15 @@ def _train(
         on_epoch=output.finish_epoch,
     )
     interrupt.begin()
-    with output, contextlib.closing(progress):
-        with plan.exhaustion_explained(), processes.lost_explained():
-            state, sums = loop.run(state, sums)
+    # How the output ends depends on what went wrong, and can go wrong in the same way.
+    with (
+        processes.lost_explained(),
+        output,
+        contextlib.closing(progress),
+        processes.lost_explained(),
+        plan.exhaustion_explained(),
+    ):
+        state, sums = loop.run(state, sums)
         output.complete = len(record.history) == settings.train.epochs
         if not output.complete:
             output.saver.save_interrupted(state, sums)

@@ -13,6 +13,8 @@ import jax  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# For what several devices compute together; all else takes the first.
+jax.config.update("jax_num_cpu_devices", 8)
 
 
 import pytest  # noqa: E402

@@ -1,0 +1,108 @@
+"""A small network, random images, and the steps over them on some devices."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+
+from jax_resnet import data, model, optimizer, state
+from jax_resnet.parallel import Devices
+from jax_resnet.programs import Programs
+
+N_TRAIN, N_EVAL, BATCH = 168, 50, 32
+STEPS_PER_EPOCH = N_TRAIN // BATCH
+SHAPE = (8, 8, 3)
+INFO = data.DatasetInfo(
+    name="random",
+    version="1",
+    image_shape=SHAPE,
+    class_names=tuple("abcde"),
+    superclass_names=(),
+    superclass_of=(),
+    mean=(0.5, 0.5, 0.5),
+    std=(0.25, 0.25, 0.25),
+)
+RECIPE = ("random_crop", "random_flip", "normalize")
+SETTINGS = {"random_crop": {"padding": 1}, "random_flip": {"probability": 0.5}}
+ORDER_KEY, STEP_KEY = jax.random.split(jax.random.key(1))
+
+
+@functools.cache
+def dataset():
+    generator = np.random.default_rng(0)
+
+    def split(n):
+        labels = generator.integers(0, 5, n, np.int32)
+        images = generator.integers(0, 128, (n, *SHAPE), np.uint8)
+        images[np.arange(n), labels] += 100  # a row of each image tells its class
+        return data.Split(images, labels)
+
+    return data.Dataset(INFO, split(N_TRAIN), split(N_EVAL), "random")
+
+
+class Steps:
+    """Compiled steps on the first devices, and the state that they begin with."""
+
+    def __init__(self, count, *, learning_rate=0.1, statistics="global", **options):
+        self.devices = Devices(tuple(jax.devices()[:count]))
+        axis_name = self.devices.axis_name if statistics == "global" else None
+        self.sgd = optimizer.sgd(optimizer.cosine_schedule(learning_rate, 60))
+        network = model.initialize(
+            jax.random.key(0), depth=8, num_classes=5, axis_name=axis_name
+        )
+        self.graphdef, initial = state.create(network, self.sgd)
+        self.programs = Programs(
+            self.graphdef,
+            self.sgd,
+            devices=self.devices,
+            info=INFO,
+            recipe=RECIPE,
+            augment_settings=SETTINGS,
+            n_train=N_TRAIN,
+            n_eval=N_EVAL,
+            batch_size=BATCH,
+            eval_batch_size=20,
+            average_statistics=statistics == "device",
+            loop_on_device=False,
+            **options,
+        )
+        self.state = jax.device_get(initial)
+        # JAX makes states of what describes arrays while it lowers the step.
+        jaxtyping.config.update("jaxtyping_disable", True)
+        self.programs.compile(self.devices.place(initial))
+        jaxtyping.config.update("jaxtyping_disable", False)
+        self.programs.feed.load(dataset(), ORDER_KEY)
+        self._key = self.devices.place(STEP_KEY)
+
+    def __call__(self, before):
+        """The state after one step, and its sums; all in host memory."""
+        epoch, step = divmod(int(before.step), STEPS_PER_EPOCH)
+        piece = next(self.programs.feed.training(epoch, step))
+        carry = (self.devices.place(before), self.programs.zeros())
+        carry = self.programs.train_step(carry, 1, *piece.arrays, self._key)
+        return jax.device_get(carry)
+
+    def evaluate(self, of):
+        """The sums over the validation images."""
+        statics = self.devices.place((of.params, of.batch_stats))
+        sums, done = self.programs.zeros(), 0
+        for piece in self.programs.feed.evaluation():
+            carry = self.programs.eval_carry(sums)
+            count, done = piece.end - done, piece.end
+            carry = self.programs.eval_step(carry, count, *statics, *piece.arrays)
+            sums = carry[0]
+        assert done == self.programs.feed.eval_steps
+        return jax.device_get(sums)
+
+
+def batch_of(step):
+    """The images, labels and keys of a step, from the documented rules alone."""
+    epoch, index = divmod(step, STEPS_PER_EPOCH)
+    key = jax.random.fold_in(ORDER_KEY, epoch)
+    order = np.asarray(jax.random.permutation(key, N_TRAIN))
+    rows = order[index * BATCH : (index + 1) * BATCH]
+    keys = jax.random.split(jax.random.fold_in(STEP_KEY, step), BATCH)
+    train = dataset().train
+    return jnp.asarray(train.images[rows]), jnp.asarray(train.labels[rows]), keys

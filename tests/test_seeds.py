@@ -1,0 +1,58 @@
+import json
+import statistics
+
+import pytest
+from command_line import assert_one_line, assert_same_run, run
+from process_fixtures import with_devices
+
+from jax_resnet import seeds
+from jax_resnet.errors import UserError
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
+def test_runs_of_seeds_are_what_each_is_alone(tiny, finished, tmp_path, devices):
+    workdir = tmp_path / "run"
+    several = with_devices(tiny, devices)
+    result = run(several, workdir, "--seeds", "0,3")
+    assert result.returncode == 0, result.stderr
+    assert "seed 3: epoch 3/3" in result.stdout
+    # The seed of the config is 0.
+    assert_same_run(workdir / "seed-0", finished)
+    alone = json.loads((workdir / "seed-3" / "config.json").read_text())
+    assert alone["seed"] == 3
+    assert "--config.seed=3" in (workdir / "seed-3" / "log.md").read_text()
+
+    table = json.loads((workdir / "seeds.json").read_text())
+    last = [
+        json.loads((workdir / f"seed-{n}" / "summary.json").read_text())["last"]
+        for n in (0, 3)
+    ]
+    values = [record["val_top1"] for record in last]
+    assert table["complete"] is True and table["n"] == 2
+    assert table["last"]["mean"] == pytest.approx(statistics.fmean(values))
+    assert table["last"]["std"] == pytest.approx(statistics.stdev(values))
+    assert f"| {100 * values[1]:.2f} |" in (workdir / "seeds.md").read_text()
+
+    again = run(several, workdir, "--seeds", "0,3")
+    assert again.returncode == 0 and again.stdout.count("is complete") == 2
+
+
+def test_a_seed_that_fails_leaves_the_others(tiny, tmp_path):
+    workdir = tmp_path / "run"
+    (workdir / "seed-1").mkdir(parents=True)
+    (workdir / "seed-1" / "config.json").write_text("[]")
+    one_epoch = "--config.train.epochs=1"
+    result = run(tiny, workdir, "--seeds", "1,2", one_epoch)
+    assert_one_line(result, "config.json is damaged")
+    table = json.loads((workdir / "seeds.json").read_text())
+    assert table["n"] == 1 and table["complete"] is False
+    assert table["last"]["std"] is None
+    assert "(unfinished)" in (workdir / "seeds.md").read_text()
+
+
+def test_lists_of_seeds():
+    assert seeds.parse_seeds("0,1, 2") == [0, 1, 2]
+    for text in ("", "1,1", "-1", "a", "0,,1", str(2**32), "1.5"):
+        with pytest.raises(UserError, match="--seeds must be"):
+            seeds.parse_seeds(text)
