@@ -9,6 +9,7 @@ import contextlib
 import functools
 import json
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from jax_resnet.parallel import REPLICATED, Devices, split_along
 # A process that gives no sign of life for so long is taken for dead.
 HEARTBEAT_SECONDS = 30
 _TEXT_BYTES = 1024
+_SECONDS_TO_LEAVE = 1.0
 # What errors of collectives and of the coordination service have in their texts.
 _LOSS = (
     "Gloo",
@@ -58,6 +60,11 @@ class Processes:
     def is_first(self) -> bool:
         """Whether this one writes."""
         return self.index == 0
+
+    def leave(self) -> None:
+        """Lets the others go first: JAX ends those whose first process has gone."""
+        if self.count > 1 and self.is_first:
+            time.sleep(_SECONDS_TO_LEAVE)
 
     @contextlib.contextmanager
     def united(self) -> Iterator[dict[str, Any]]:

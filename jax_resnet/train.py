@@ -81,7 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         together = Processes()
         if distributed:
             together = processes.join(settings.train.device, *address)
-        return train(task, together, interrupt)
+        try:
+            return train(task, together, interrupt)
+        finally:
+            together.leave()
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@ an array makes NumPy read a part of it, before its checksum.) A cache that canno
 read or written costs time, never the run.
 """
 
+import contextlib
+import fcntl
 import json
 import logging
 import math
 import os
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -40,13 +42,44 @@ def load_or_make(path: Path, fingerprint: str, make: Callable[[], Arrays]) -> Ar
       path: the file; its folders are created.
       fingerprint: of all that the arrays depend on. A file that was stored with
         another one is made again.
-      make: makes the arrays; whatever it raises is raised.
+      make: makes the arrays; whatever it raises is raised. Of several processes that
+        need them at once, one makes them.
     """
+    stamp = _stamp(path)
     arrays = load(path, fingerprint)
     if arrays is None:
-        arrays = make()
-        _save(path, fingerprint, arrays)
+        with _alone(path):
+            if _stamp(path) != stamp:  # another process was here first
+                arrays = load(path, fingerprint)
+            if arrays is None:
+                arrays = make()
+                _save(path, fingerprint, arrays)
     return arrays
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Waits for other processes that make the same file, where files can be locked."""
+    lock = path.with_name(f".{path.name}.lock")
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(lock.open("ab"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            # Who comes between waits for nobody, which costs time and nothing else.
+            with contextlib.suppress(OSError):
+                lock.unlink(missing_ok=True)
 
 
 def load(path: Path, fingerprint: str) -> Arrays | None:

@@ -1,5 +1,7 @@
 import resource
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -111,3 +113,28 @@ def test_default_folder(monkeypatch):
     assert str(cache.default_folder()) == "/cache/jax_resnet"
     monkeypatch.setenv("JAX_RESNET_CACHE", "/own")
     assert str(cache.default_folder()) == "/own"
+
+
+MAKER = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from jax_resnet.data import cache
+
+def make():
+    with Path(sys.argv[2]).open("a") as made:
+        made.write("made\\n")
+    time.sleep(1)
+    return {"a": np.arange(5)}
+
+print(cache.load_or_make(Path(sys.argv[1]), "x", make)["a"].sum())
+"""
+
+
+def test_of_several_processes_one_makes_it(tmp_path):
+    arguments = [sys.executable, "-c", MAKER, tmp_path / "cache", tmp_path / "made"]
+    processes = [
+        subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    assert [p.communicate()[0] for p in processes] == ["10\n"] * 3
+    assert (tmp_path / "made").read_text() == "made\n"
