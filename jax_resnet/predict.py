@@ -64,8 +64,9 @@ class Predictor:
         self.source = source
         self._batch_size = batch_size or _FAST[device.current().platform == "cpu"]
         _check_size(record.model, arrays)
-        graphdef, params, batch_stats = states.split(
-            model.initialize(jax.random.key(0), **record.model)
+        # Shapes and dtypes alone: the numbers are in the arrays.
+        graphdef, params, batch_stats = jax.eval_shape(
+            lambda: states.split(model.initialize(None, **record.model))
         )
         template = {"state": {"params": params, "batch_stats": batch_stats}}
         self._weights = states.from_arrays(template, arrays)["state"]
@@ -228,10 +229,9 @@ class Predictor:
         for start in range(0, max(1, len(images)), size):
             batch = images[start : start + size]
             padded = np.pad(batch, [(0, size - len(batch)), (0, 0), (0, 0), (0, 0)])
-            found = function(jnp.asarray(padded))
-            outputs.append([output[: len(batch)] for output in found])
+            outputs.append(function(padded))
         return [
-            np.concatenate([np.asarray(part) for part in parts])
+            np.concatenate([np.asarray(part) for part in parts])[: len(images)]
             for parts in zip(*outputs, strict=True)
         ]
 

