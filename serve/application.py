@@ -7,16 +7,16 @@ from typing import Any
 
 import gradio as gr
 import page
-import uvicorn
 from fastapi import FastAPI
 from limits import LimitBody
 from served import HERE, Served
+from stopping import Door, Server
 
 # Room for what a form and base64 add to an upload.
 _OVERHEAD = 4 / 3 * 1.05
 
 
-def create(served: Served, options: argparse.Namespace, *, started: float) -> FastAPI:
+def create(served: Served, options: argparse.Namespace, *, started: float) -> Door:
     """The application, to be run by an ASGI server."""
     app = FastAPI(title=served.title, docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -49,7 +49,7 @@ def create(served: Served, options: argparse.Namespace, *, started: float) -> Fa
         css_paths=HERE / "style.css",
     )
     app.add_middleware(LimitBody, limit=int(options.max_upload * 10**6 * _OVERHEAD))
-    return app
+    return Door(app, lambda: page.unfinished(demo))
 
 
 def serve(
@@ -69,19 +69,19 @@ def serve(
         started: when the process did, by ``time.monotonic()``.
         grace: seconds for what is in flight.
     """
-    config = uvicorn.Config(
+    server = Server(
         create(served, options, started=started),
+        grace=grace,
         log_level="warning",
-        timeout_graceful_shutdown=grace,
         # Under load a request can wait longer than the usual 5 seconds to be read.
         timeout_keep_alive=60,
         ws="none",
     )
-    listener.listen(config.backlog)  # whoever reads the next line can connect
+    listener.listen(server.config.backlog)  # whoever reads the next line can connect
     host, port = listener.getsockname()[:2]
     print(
         f"{served.title} on http://{host}:{port} after "
         f"{time.monotonic() - started:.1f} s; Ctrl-C stops it",
         flush=True,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    server.run(sockets=[listener])

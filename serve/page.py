@@ -122,6 +122,11 @@ def build(served: Served, *, max_queue: int, concurrency: int) -> gr.Blocks:
     return demo.queue(max_size=max_queue, api_open=False)
 
 
+def unfinished(demo: gr.Blocks) -> int:
+    """How many requests are in its queue or in work."""
+    return len(demo._queue.event_ids_to_events)
+
+
 def _report(report: Mapping[str, Any], pictures: Path) -> None:
     gr.Markdown(card.figures(report))
     mistakes = pictures / "mistakes.png"

@@ -6,17 +6,14 @@ import io
 import json
 import re
 import shutil
-import signal
 import threading
-import time
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import ROOT, assert_one_line
+from over_http import get, post
 from PIL import Image
 from test_uploads import png
 
@@ -40,24 +37,6 @@ def ask(client, contents, folder, name="x.png", fit="crop"):
     return client.predict(
         gradio_client.handle_file(str(path)), fit, api_name="/predict"
     )
-
-
-def post(url, value):
-    body = value if isinstance(value, bytes) else json.dumps(value).encode()
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return response.status, response.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
-def get(url):
-    try:
-        with urllib.request.urlopen(url, timeout=30) as response:
-            return response.status, response.read().decode(errors="replace")
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode(errors="replace")
 
 
 def test_health(address, finished):
@@ -198,24 +177,6 @@ def test_large_requests_are_refused(client, address, tmp_path):
     chunks = (bytes(1_000_000) for _ in range(15))
     connection.request("POST", "/gradio_api/call/predict", chunks)
     assert connection.getresponse().status == 413
-
-
-@pytest.mark.slow
-def test_what_is_in_flight_is_finished(serving, tiny, finished):
-    options = ("--model", str(finished), "--max-queue", "500")
-    with serving(tiny[1], *options) as (process, address):
-        client = gradio_client.Client(address, verbose=False)
-        image = gradio_client.handle_file(str(EXAMPLE))
-        jobs = [client.submit(image, "crop", api_name="/predict") for _ in range(20)]
-        jobs[0].result(30)
-        process.send_signal(signal.SIGTERM)
-        started = time.monotonic()
-        process.wait(20)
-        assert time.monotonic() - started < 12
-        assert process.returncode == 143
-        answered = [job for job in jobs if job.done() and job.exception() is None]
-        assert len(answered) >= 1
-        assert "Traceback" not in process.stderr.read()
 
 
 @pytest.mark.slow
