@@ -1,6 +1,7 @@
 """The demo: ``python serve/app.py --model runs/resnet56``."""
 
 import argparse
+import gc
 import os
 import signal
 import socket
@@ -13,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 STARTED = time.monotonic()
+# It would look through all that is being loaded, again and again, for a quarter of the
+# time until the app serves, and find next to nothing.
+gc.disable()
 
 from served import Served, default_model  # noqa: E402 (the clock starts first)
 
@@ -34,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ThreadPoolExecutor(1) as background,
     ):
         # What the app needs is read while the model compiles.
-        application = background.submit(_import_application, uploads)
+        application = background.submit(import_application, uploads)
         chosen = device.select(options.device, "--device")
         device.cache_compilations("", chosen)
         path = options.model or default_model()
@@ -117,10 +121,23 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _import_application(uploads: str) -> Any:
-    # Gradio reads these when it is imported.
+def import_application(uploads: str) -> Any:
+    """The module ``application``, and with it Gradio, set up by its environment.
+
+    Args:
+        uploads: the folder where it keeps what people send.
+    """
     os.environ["GRADIO_TEMP_DIR"] = uploads
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    settings = {
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        # Statistics of its requests, which it would make anew at each of them.
+        "GRADIO_ANALYTICS_CACHE_FREQUENCY": "1000000000",
+        "GRADIO_ANALYTICS_MAX_EVENTS": "1000",
+        # It asks what is drawn with, and matplotlib imports all it has to find that.
+        "MPLBACKEND": "agg",
+    }
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
     import application
 
     return application

@@ -1,6 +1,7 @@
 """The page, the API and the state of health as one web application."""
 
 import argparse
+import gc
 import socket
 import time
 from typing import Any
@@ -84,4 +85,7 @@ def serve(
         f"{time.monotonic() - started:.1f} s; Ctrl-C stops it",
         flush=True,
     )
+    # What has been loaded stays, and need not be looked through under load.
+    gc.freeze()
+    gc.enable()
     server.run(sockets=[listener])

@@ -11,6 +11,7 @@ import gradio as gr
 import uploads
 from served import HERE, Served, report_of
 
+_SESSIONS = 500
 _WAITING = '<p class="waiting">Send a picture, or click on an example.</p>'
 _SHOW_MAP = "v => { document.documentElement.style.setProperty('--map-opacity', v) }"
 
@@ -119,6 +120,9 @@ def build(served: Served, *, max_queue: int, concurrency: int) -> gr.Blocks:
         gr.Button(visible=False).click(
             predict, [image, how], gr.JSON(visible=False), api_name="predict", **limits
         )
+    # Of each, which is each request of the API, Gradio keeps some 40 KB for an hour or
+    # until there are 10,000. Nothing here needs what was before.
+    demo.state_session_capacity = _SESSIONS
     return demo.queue(max_size=max_queue, api_open=False)
 
 
