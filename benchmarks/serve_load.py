@@ -9,10 +9,10 @@ import asyncio
 import base64
 import io
 import os
+import re
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +23,6 @@ from pathlib import Path
 import httpx
 import numpy as np
 from PIL import Image
-from serve_variant import VARIANTS
 from tables import heading, table
 
 from jax_resnet.command import Parser, run
@@ -31,6 +30,8 @@ from jax_resnet.errors import UserError
 from jax_resnet.history import installed_versions
 
 CALL = "/gradio_api/call/predict"
+VARIANTS = ("ours", "onnx", "torch")
+PARTS = 5  # of the requests, between which the memory is read
 
 
 @dataclass
@@ -61,10 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--clients", type=int, default=32, help="at a time")
     parser.add_argument("--requests", type=int, default=500, help="in all")
     parser.add_argument("--burst", type=int, default=500, help="requests sent at once")
+    parser.add_argument("--max-queue", type=int, default=200, help="of the demo")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
     options = parser.parse_args(arguments)
-    if min(options.clients, options.requests, options.burst) < 1:
-        raise UserError("--clients, --requests and --burst must be at least 1")
+    if min(options.clients, options.burst) < 1 or options.requests < PARTS:
+        raise UserError(
+            f"--clients and --burst must be at least 1, --requests at least {PARTS}"
+        )
     load_before = os.getloadavg()[0]
     rows = [_measure(name, options) for name in options.variants]
     versions = {**installed_versions(), "gradio": metadata.version("gradio")}
@@ -74,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             versions[package] = metadata.version(package)
     work = [
         f"Work: {options.requests:,} requests by {options.clients} clients, after one "
-        f"client alone with {_alone(options)}; a burst: {options.burst} at once",
+        f"client alone with {_alone(options)}; a burst: {options.burst} at once, of "
+        f"which {options.max_queue} can wait",
         "An image of 320x240 pixels as a data URL; milliseconds from the request to "
         "the whole answer",
     ]
@@ -91,35 +96,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "p99",
         "requests/s",
         "burst: answered, 503, failed",
-        "memory after a tenth, MiB",
-        "at the end, MiB",
+        "memory after each fifth of the requests, MiB",
+        "most, MiB",
     ]
     print("\n" + table(columns, rows))
     return 0
 
 
 def _measure(name: str, options: argparse.Namespace) -> list[str]:
-    with _server(name, options.model) as server:
+    model_seconds = float(_variant("time", name, options.model).communicate()[0])
+    with _server(name, options) as server:
         first = asyncio.run(_drive(server.address, 1, 1))
         start = time.monotonic() - server.started
         _check(first)
         alone = asyncio.run(_drive(server.address, 1, _alone(options)))
-        asyncio.run(_drive(server.address, options.clients, options.requests // 10))
-        memory = server.memory()
-        load = asyncio.run(_drive(server.address, options.clients, options.requests))
-        _check(load)
+        latencies, seconds, memory = [], 0.0, []
+        for _ in range(PARTS):
+            part = _drive(server.address, options.clients, options.requests // PARTS)
+            _check(load := asyncio.run(part))
+            latencies += load.latencies
+            seconds += load.seconds
+            memory.append(server.memory("VmRSS"))
         burst = asyncio.run(_drive(server.address, options.burst, options.burst))
-        p50, p95, p99 = np.percentile(load.latencies, [50, 95, 99])
         return [
             name,
             f"{start:.1f}",
-            f"{1000 * server.model_seconds:.1f}",
+            f"{1000 * model_seconds:.1f}",
             f"{1000 * statistics.median(alone.latencies):.1f}",
-            *(f"{1000 * p:.0f}" for p in (p50, p95, p99)),
-            f"{len(load.latencies) / load.seconds:.0f}",
+            *(f"{1000 * p:.0f}" for p in np.percentile(latencies, [50, 95, 99])),
+            f"{len(latencies) / seconds:.0f}",
             f"{len(burst.latencies)}, {burst.refused}, {burst.failed}",
-            f"{memory:,.0f}",
-            f"{server.memory():,.0f}",
+            ", ".join(f"{mebibytes:,.0f}" for mebibytes in memory),
+            f"{server.memory('VmHWM'):,.0f}",
         ]
 
 
@@ -136,37 +144,36 @@ def _check(load: Load) -> None:
 class _Server:
     process: subprocess.Popen[str]
     address: str
-    model_seconds: float
     started: float
 
-    def memory(self) -> float:
+    def memory(self, field: str) -> float:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        line = next(line for line in status.splitlines() if "VmRSS" in line)
-        return float(line.split()[1]) / 1024
+        kilobytes = re.search(rf"{field}:\s+(\d+) kB", status)
+        assert kilobytes
+        return float(kilobytes[1]) / 1024
+
+
+def _variant(*arguments: str) -> subprocess.Popen[str]:
+    program = Path(__file__).with_name("serve_variant.py")
+    command = [sys.executable, str(program), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 @contextmanager
-def _server(name: str, model: str) -> Iterator[_Server]:
+def _server(name: str, options: argparse.Namespace) -> Iterator[_Server]:
     started = time.monotonic()
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            str(Path(__file__).with_name("serve_variant.py")),
-            name,
-            model,
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
+    process = _variant(
+        *("serve", name, "--model", options.model, "--device", "cpu", "--port", "0"),
+        *("--max-queue", str(options.max_queue)),
     )
     try:
         assert process.stdout is not None
-        if not (line := process.stdout.readline()):
+        line = process.stdout.readline()
+        if not (address := re.search(r"http://[^\s;]+", line)):
             raise UserError(f"the server of {name!r} did not start: see above")
-        seconds = float(line)
-        address = "http://" + process.stdout.readline().split("http://")[1].split()[0]
-        yield _Server(process, address, seconds, started)
+        yield _Server(process, address[0], started)
     finally:
-        process.kill()
+        process.terminate()
         process.wait()
 
 
@@ -207,6 +214,4 @@ async def _drive(address: str, clients: int, requests: int) -> Load:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # of the servers
-        run(main)
+    run(main)

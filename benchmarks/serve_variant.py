@@ -1,59 +1,47 @@
-"""Serves a model as one of the variants that ``serve_load.py`` compares.
+"""A model as one of the variants that ``serve_load.py`` compares.
 
-Prints the median seconds of one image through the model alone, then what the app says.
+``time NAME MODEL`` prints the median seconds of one image through the model alone;
+``serve NAME`` and options of the demo serves it.
 """
 
-import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-STARTED = time.monotonic()
-SERVE = Path(__file__).resolve().parent.parent / "serve"
-VARIANTS = ["ours", "onnx", "torch"]
-Explain = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "serve"))
+
+import app
+from batching import Explain
+
+from jax_resnet import device
+from jax_resnet.predict import Predictor
 
 
 def main() -> None:
-    """Serves until it is killed."""
-    sys.path.insert(0, str(SERVE))
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    import app
-    import application
-    from served import Served
-
-    from jax_resnet import device
-    from jax_resnet.predict import Predictor
-
-    name, model = sys.argv[1:]
-    options = app.parse(["--port", "0", "--max-queue", "500", "--device", "cpu"])
-    chosen = device.select("cpu", "--device")
-    device.cache_compilations("", chosen)
-    predictor = Predictor.open(model, batch_size=options.max_batch)
-    explain = {"ours": lambda p: p.explain, "onnx": _onnx, "torch": _torch}[name](
-        predictor
-    )
-    served = Served(predictor, max_batch=options.max_batch, explain=explain)
-    served.warm_up()
-    print(_seconds(explain, predictor.info.image_shape), flush=True)
-    with app.bind(options.host, options.port) as listener:
-        application.serve(served, listener, options, started=STARTED, grace=1)
+    """Prints the seconds, or serves until a signal stops it."""
+    what, name, *arguments = sys.argv[1:]
+    computing = {"ours": lambda p: p.explain, "onnx": _onnx, "torch": _torch}[name]
+    if what == "serve":
+        app.main(arguments, computing=computing)
+        return
+    device.cache_compilations("", device.select("cpu", "--device"))
+    predictor = Predictor.open(*arguments, batch_size=1)
+    print(_seconds(computing(predictor), predictor.info.image_shape))
 
 
 def _seconds(explain: Explain, shape: tuple[int, ...]) -> float:
     image = np.random.default_rng(0).integers(0, 256, (1, *shape), dtype=np.uint8)
     seconds = []
-    for _ in range(100):
+    for _ in range(210):
         begun = time.monotonic()
         explain(image)
         seconds.append(time.monotonic() - begun)
-    return statistics.median(seconds)
+    return statistics.median(seconds[10:])
 
 
 def _onnx(predictor: Any) -> Explain:

@@ -8,7 +8,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ STARTED = time.monotonic()
 # time until the app serves, and find next to nothing.
 gc.disable()
 
-from served import Served, default_model  # noqa: E402 (the clock starts first)
+from batching import Explain  # noqa: E402 (the clock starts first)
+from served import Served, default_model  # noqa: E402
 
 from jax_resnet import device  # noqa: E402
 from jax_resnet.command import Parser, run  # noqa: E402
@@ -28,8 +29,17 @@ from jax_resnet.predict import Predictor  # noqa: E402
 GRACE = 10  # seconds for what is in flight when the app is stopped
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+def main(
+    arguments: Sequence[str] | None = None,
+    *,
+    computing: Callable[[Predictor], Explain] | None = None,
+) -> int:
+    """The command line; returns the exit code.
+
+    Args:
+        arguments: of the command line.
+        computing: makes what answers in the model's place, for comparisons.
+    """
     options = parse(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with (
@@ -45,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         predictor = Predictor.open(
             path, options.checkpoint, batch_size=options.max_batch
         )
-        served = Served(predictor, max_batch=options.max_batch)
+        explain = computing(predictor) if computing else None
+        served = Served(predictor, max_batch=options.max_batch, explain=explain)
         served.warm_up()
         application.result().serve(
             served, listener, options, started=STARTED, grace=GRACE
