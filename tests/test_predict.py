@@ -56,6 +56,23 @@ def test_the_maps_of_a_class_make_its_logit(predictor, images, arrays):
     np.testing.assert_allclose(probabilities, predictor.predict(images), rtol=1e-4)
 
 
+def test_a_model_is_opened_without_compiling(arrays, images):
+    compiled = []
+
+    def listen(event, seconds, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        predictor = Predictor(run_record(), arrays, step=9, batch_size=2)
+        assert compiled == []
+        predictor.explain(images)
+        assert compiled == ["/jax/core/compile/backend_compile_duration"]
+    finally:
+        jax.monitoring.clear_event_listeners()
+
+
 def test_no_images_have_no_logits(predictor, images):
     assert predictor.logits(images[:0]).shape == (0, 3)
 
