@@ -13,6 +13,7 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -88,7 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     columns = [
         "model",
-        "start to first answer, s",
+        "start to first answer, nothing cached, s",
+        "cached, s",
         "model alone, p50",
         "one client, p50",
         "p50",
@@ -104,31 +106,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(name: str, options: argparse.Namespace) -> list[str]:
-    model_seconds = float(_variant("time", name, options.model).communicate()[0])
-    with _server(name, options) as server:
-        first = asyncio.run(_drive(server.address, 1, 1))
-        start = time.monotonic() - server.started
-        _check(first)
-        alone = asyncio.run(_drive(server.address, 1, _alone(options)))
-        latencies, seconds, memory = [], 0.0, []
-        for _ in range(PARTS):
-            part = _drive(server.address, options.clients, options.requests // PARTS)
-            _check(load := asyncio.run(part))
-            latencies += load.latencies
-            seconds += load.seconds
-            memory.append(server.memory("VmRSS"))
-        burst = asyncio.run(_drive(server.address, options.burst, options.burst))
-        return [
-            name,
-            f"{start:.1f}",
-            f"{1000 * model_seconds:.1f}",
-            f"{1000 * statistics.median(alone.latencies):.1f}",
-            *(f"{1000 * p:.0f}" for p in np.percentile(latencies, [50, 95, 99])),
-            f"{len(latencies) / seconds:.0f}",
-            f"{len(burst.latencies)}, {burst.refused}, {burst.failed}",
-            ", ".join(f"{mebibytes:,.0f}" for mebibytes in memory),
-            f"{server.memory('VmHWM'):,.0f}",
-        ]
+    with tempfile.TemporaryDirectory() as cache:
+        with _server(name, options, cache) as server:
+            uncached = server.first_answer()
+        (seconds, _) = _variant(cache, "time", name, options.model).communicate()
+        with _server(name, options, cache) as server:
+            cached = server.first_answer()
+            starts = f"{uncached:.1f}", f"{cached:.1f}"
+            return [
+                name,
+                *starts,
+                f"{1000 * float(seconds):.1f}",
+                *_load(server, options),
+            ]
+
+
+def _load(server: "_Server", options: argparse.Namespace) -> list[str]:
+    alone = asyncio.run(_drive(server.address, 1, _alone(options)))
+    latencies, seconds, memory = [], 0.0, []
+    for _ in range(PARTS):
+        part = _drive(server.address, options.clients, options.requests // PARTS)
+        _check(load := asyncio.run(part))
+        latencies += load.latencies
+        seconds += load.seconds
+        memory.append(server.memory("VmRSS"))
+    burst = asyncio.run(_drive(server.address, options.burst, options.burst))
+    return [
+        f"{1000 * statistics.median(alone.latencies):.1f}",
+        *(f"{1000 * p:.0f}" for p in np.percentile(latencies, [50, 95, 99])),
+        f"{len(latencies) / seconds:.0f}",
+        f"{len(burst.latencies)}, {burst.refused}, {burst.failed}",
+        ", ".join(f"{mebibytes:,.0f}" for mebibytes in memory),
+        f"{server.memory('VmHWM'):,.0f}",
+    ]
 
 
 def _alone(options: argparse.Namespace) -> int:
@@ -146,6 +156,10 @@ class _Server:
     address: str
     started: float
 
+    def first_answer(self) -> float:
+        _check(asyncio.run(_drive(self.address, 1, 1)))
+        return time.monotonic() - self.started
+
     def memory(self, field: str) -> float:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         kilobytes = re.search(rf"{field}:\s+(\d+) kB", status)
@@ -153,16 +167,18 @@ class _Server:
         return float(kilobytes[1]) / 1024
 
 
-def _variant(*arguments: str) -> subprocess.Popen[str]:
+def _variant(cache: str, *arguments: str) -> subprocess.Popen[str]:
     program = Path(__file__).with_name("serve_variant.py")
     command = [sys.executable, str(program), *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": cache}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
 @contextmanager
-def _server(name: str, options: argparse.Namespace) -> Iterator[_Server]:
+def _server(name: str, options: argparse.Namespace, cache: str) -> Iterator[_Server]:
     started = time.monotonic()
     process = _variant(
+        cache,
         *("serve", name, "--model", options.model, "--device", "cpu", "--port", "0"),
         *("--max-queue", str(options.max_queue)),
     )
