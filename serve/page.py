@@ -120,8 +120,8 @@ def build(served: Served, *, max_queue: int, concurrency: int) -> gr.Blocks:
         gr.Button(visible=False).click(
             predict, [image, how], gr.JSON(visible=False), api_name="predict", **limits
         )
-    # Of each, which is each request of the API, Gradio keeps some 40 KB for an hour or
-    # until there are 10,000. Nothing here needs what was before.
+    # Each request of the API is a session, of which Gradio would keep the last 10,000
+    # at 40 KB. Nothing here needs what was before.
     demo.state_session_capacity = _SESSIONS
     return demo.queue(max_size=max_queue, api_open=False)
 

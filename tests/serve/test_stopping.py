@@ -6,6 +6,7 @@ import io
 import json
 import signal
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -60,6 +61,21 @@ def test_a_door_knows_who_is_inside(monkeypatch):
     now[0] += 10
     assert not door.busy
     assert busy == [False, True, True, True]
+
+
+def test_it_does_not_wait_for_ever():
+    door = stopping.Door(None, lambda: 1)
+    server = stopping.Server(door, grace=1.3, lifespan="off", log_level="warning")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        server.should_exit = True
+        stopped = time.monotonic()
+        thread.join(10)
+    assert not thread.is_alive()
+    assert 0.3 <= time.monotonic() - stopped < 3
 
 
 @pytest.mark.slow
