@@ -51,6 +51,10 @@ class Repeated:
         count = (np.int32(0),) if self._loop_on_device else ()
         self._call = self._call.lower(carry, *count, *constants).compile()
 
+    def text(self) -> str:
+        """The compiled step in HLO, after all optimisations."""
+        return self._call.as_text()
+
     def memory(self) -> int:
         """Bytes that the compiled step takes on the device, its arguments included."""
         statistics = self._call.memory_analysis()

@@ -1,5 +1,6 @@
 """A small network, random images, and the steps over them on some devices."""
 
+import contextlib
 import functools
 
 import jax
@@ -42,6 +43,16 @@ def dataset():
     return data.Dataset(INFO, split(N_TRAIN), split(N_EVAL), "random")
 
 
+@contextlib.contextmanager
+def unchecked():
+    """JAX makes states of what describes arrays while it lowers a step."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
 class Steps:
     """Compiled steps on the first devices, and the state that they begin with."""
 
@@ -69,10 +80,8 @@ class Steps:
             **options,
         )
         self.state = jax.device_get(initial)
-        # JAX makes states of what describes arrays while it lowers the step.
-        jaxtyping.config.update("jaxtyping_disable", True)
-        self.programs.compile(self.devices.place(initial))
-        jaxtyping.config.update("jaxtyping_disable", False)
+        with unchecked():
+            self.programs.compile(self.devices.place(initial))
         self.programs.feed.load(dataset(), ORDER_KEY)
         self._key = self.devices.place(STEP_KEY)
 
