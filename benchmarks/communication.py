@@ -8,6 +8,7 @@ with the devices is arithmetic from them and from the options, not a measurement
 
 import argparse
 import math
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -143,7 +144,7 @@ def main() -> None:
             "communication.py",
             sys.argv[1:],
             work,
-            load=0,
+            load=os.getloadavg()[0],
             versions=installed_versions(),
         )
     )

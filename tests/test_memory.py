@@ -36,6 +36,15 @@ def test_the_largest_batch_is_that_of_the_arithmetic(error):
     assert step_bytes(fits) <= 0.95 * 600 * MIB < step_bytes(fits + 1)
 
 
+def test_a_batch_for_several_devices_is_a_multiple_of_them():
+    block = memory.exhaustion_explained(512, step_bytes, lambda: 600 * MIB, unit=24)
+    with pytest.raises(UserError) as caught, block:
+        raise MemoryError
+    fits = int(re.search(r"(\d+) images would fit", str(caught.value)).group(1))
+    assert fits % 24 == 0
+    assert step_bytes(fits) <= 0.95 * 600 * MIB < step_bytes(fits + 24)
+
+
 def test_a_model_that_is_too_large():
     assert "not even 1 would fit: use a smaller model" in explain(90, MemoryError())
 

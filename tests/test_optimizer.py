@@ -69,3 +69,20 @@ def test_bad_sgd(settings, message):
 def test_bad_schedule(arguments):
     with pytest.raises(UserError, match="optimizer"):
         optimizer.cosine_schedule(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "expected"), [("none", 0.1), ("linear", 0.8), ("sqrt", 0.1 * 8**0.5)]
+)
+def test_learning_rates_for_larger_batches(scaling, expected):
+    found = optimizer.scaled_learning_rate(
+        0.1, batch_size=1024, base_batch_size=128, scaling=scaling
+    )
+    assert found == pytest.approx(expected)
+
+
+def test_an_unknown_scaling_is_named():
+    with pytest.raises(UserError, match=r"learning_rate_scaling .* not 'cube'"):
+        optimizer.scaled_learning_rate(
+            0.1, batch_size=1, base_batch_size=1, scaling="cube"
+        )

@@ -1,0 +1,71 @@
+"""What a config comes to: its checks, and how its fields reach the run."""
+
+import jax
+import numpy as np
+import pytest
+from command_line import ROOT
+
+from jax_resnet import config
+from jax_resnet.errors import UserError
+from jax_resnet.parallel import Devices
+from jax_resnet.plan import Plan, describe_data
+
+
+def plan(*overrides, devices=1):
+    settings = config.load(
+        str(ROOT / "configs" / "smoke.py"),
+        ["--config.data.train_split=train[:600]", *overrides],
+    )
+    described = describe_data(settings)
+    chosen = Devices(tuple(jax.devices()[:devices]))
+    return Plan(settings, chosen, described, described.info)
+
+
+@pytest.mark.parametrize(
+    ("override", "devices", "message"),
+    [
+        ("train.batch_size=700", 1, "only 600 training images"),
+        ("train.batch_size=36", 8, "8 devices .* need a multiple of 8"),
+        ("train.accumulation=3", 2, "accumulation=3 need a multiple of 6"),
+        ("mesh.batch_norm=none", 1, "mesh.batch_norm must be 'global' or 'device'"),
+        ("data.placement=disk", 1, "data.placement must be 'auto', 'device' or"),
+        ("optimizer.learning_rate_scaling=log", 1, "learning_rate_scaling must be"),
+    ],
+)
+def test_what_cannot_be_built(override, devices, message):
+    with pytest.raises(UserError, match=message):
+        plan(f"--config.{override}", devices=devices).build(jax.random.key(0))
+
+
+def test_the_peak_follows_the_batch():
+    small = plan("--config.train.batch_size=50")
+    large = plan(
+        "--config.train.batch_size=200",
+        "--config.optimizer.learning_rate_scaling=linear",
+        "--config.optimizer.base_batch_size=50",
+    )
+    # The same fraction of the run is over at the end of the first of two epochs.
+    rates = [
+        p.learning_rates(600 // size)[0] for p, size in ((small, 50), (large, 200))
+    ]
+    steps = [np.cos(np.pi * (n - 1) / (2 * n)) for n in (12, 3)]
+    expected = [0.05 * (1 + steps[0]), 0.2 * (1 + steps[1])]
+    np.testing.assert_allclose(rates, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("placement", "available", "streamed"),
+    [
+        ("auto", 10 * 2**30, False),
+        ("auto", 5 * 2**20, True),
+        ("device", 5 * 2**20, False),
+        ("stream", 10 * 2**30, True),
+    ],
+)
+def test_images_are_streamed_where_they_do_not_fit(
+    placement, available, streamed, monkeypatch
+):
+    monkeypatch.setattr("jax_resnet.plan.available_bytes", lambda _: available)
+    programs, _ = plan(f"--config.data.placement={placement}").build(jax.random.key(0))
+    images, *_ = programs.feed.abstract_train()
+    assert (images.shape[0] < 600) == streamed
