@@ -24,7 +24,7 @@ from jax_resnet.parallel import REPLICATED, Devices, split_along
 
 # A process that gives no sign of life for so long is taken for dead.
 HEARTBEAT_SECONDS = 30
-_TEXT_BYTES = 1024
+_TEXT_BYTES = 4096
 _SECONDS_TO_LEAVE = 1.0
 # What errors of collectives and of the coordination service have in their texts.
 _LOSS = (
