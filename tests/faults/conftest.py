@@ -67,7 +67,7 @@ def pytest_terminal_summary(terminalreporter, config):
                     injected, survived = table.pop(row, (0, 0))
                     injected += counts["injected"]
                     table[row] = injected, survived + counts["survived"]
-    if not table:
+    if not table or hasattr(config, "workerinput"):  # one process of pytest-xdist
         return
     lines = ["| fault | injected | survived | lost |", "| --- | ---: | ---: | ---: |"]
     for fault, (injected, survived) in table.items():
