@@ -24,24 +24,35 @@ def free_port():
 class Group:
     """Processes of one run; what they print goes to files beside the workdir."""
 
-    def __init__(self, tiny, workdir, count, *arguments, devices=1, own=()):
+    def __init__(
+        self, tiny, workdir, count, *arguments, devices=1, own=(), slurm=False
+    ):
         port = free_port()
         self._logs = [Path(f"{workdir}.{index}.log") for index in range(count)]
         self._processes = []
         for index, log in enumerate(self._logs):
-            words = command(
-                tiny,
-                workdir,
-                f"--coordinator=127.0.0.1:{port}",
-                f"--num-processes={count}",
-                f"--process-id={index}",
-                *arguments,
-                *(own[index] if own else ()),
-            )
+            environment = with_devices(tiny, devices)[1]
+            if slurm:
+                place = ["--distributed"]
+                environment |= {
+                    "SLURM_JOB_ID": "7",
+                    "SLURM_STEP_NODELIST": "localhost",
+                    "SLURM_NTASKS": str(count),
+                    "SLURM_PROCID": str(index),
+                    "SLURM_LOCALID": str(index),
+                    "JAX_COORDINATOR_PORT": str(port),
+                }
+            else:
+                place = [
+                    f"--coordinator=127.0.0.1:{port}",
+                    f"--num-processes={count}",
+                    f"--process-id={index}",
+                ]
+            words = command(tiny, workdir, *place, *arguments)
             with log.open("w") as file:
                 process = subprocess.Popen(
-                    words,
-                    env=with_devices(tiny, devices)[1],
+                    [*words, *(own[index] if own else ())],
+                    env=environment,
                     stdout=file,
                     stderr=subprocess.STDOUT,
                 )

@@ -42,12 +42,15 @@ def assert_same_losses(workdir, expected):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("processes", "devices"), [(2, 4), (4, 1)])
+@pytest.mark.parametrize(
+    ("processes", "devices"), [(2, 4), pytest.param(4, 1, marks=pytest.mark.many)]
+)
 def test_fifty_steps_have_the_losses_of_one_device(
     tiny, alone, tmp_path, processes, devices
 ):
     workdir = tmp_path / "run"
-    with Group(tiny, workdir, processes, *FIFTY_STEPS, devices=devices) as group:
+    options = {"devices": devices, "slurm": processes == 2}
+    with Group(tiny, workdir, processes, *FIFTY_STEPS, **options) as group:
         assert group.wait() == [0] * processes, group.log(0)
         assert f"{processes * devices} x CPU" in group.log(0)
         assert f"{processes} processes" in (workdir / "log.md").read_text()
@@ -57,7 +60,9 @@ def test_fifty_steps_have_the_losses_of_one_device(
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_stops_all_and_other_devices_carry_on(tiny, alone, tmp_path):
+def test_a_signal_to_one_stops_all_and_other_devices_carry_on(
+    tiny, alone, tmp_path, request
+):
     workdir = tmp_path / "run"
     with Group(tiny, workdir, 2, *FIFTY_STEPS, STEP_BY_STEP) as group:
         group.wait_for("epoch 2/5")
@@ -70,14 +75,17 @@ def test_a_signal_to_one_stops_all_and_other_devices_carry_on(tiny, alone, tmp_p
     step = checkpoint.select(workdir, "latest").step
     assert 20 <= step < 50
 
-    # Two processes again, then one process with four devices.
-    copy = shutil.copytree(workdir, tmp_path / "copy")
-    with Group(tiny, workdir, 2, *FIFTY_STEPS) as group:
-        assert group.wait() == [0, 0], group.log(0)
-        assert f"resuming at step {step}" in group.log(0)
-    result = run(with_devices(tiny, 4), copy, *FIFTY_STEPS)
+    # One process with four devices; and two processes again.
+    copies = [shutil.copytree(workdir, tmp_path / "copy")]
+    result = run(with_devices(tiny, 4), copies[0], *FIFTY_STEPS)
     assert result.returncode == 0, result.stderr
-    for path in (workdir, copy):
+    assert f"resuming at step {step}" in result.stdout
+    if request.config.getoption("--many-faults"):
+        copies.append(workdir)
+        with Group(tiny, workdir, 2, *FIFTY_STEPS) as group:
+            assert group.wait() == [0, 0], group.log(0)
+            assert f"resuming at step {step}" in group.log(0)
+    for path in copies:
         assert_same_losses(path, alone)
         found = final_arrays(path)
         for name, array in final_arrays(alone).items():
@@ -86,7 +94,7 @@ def test_a_signal_to_one_stops_all_and_other_devices_carry_on(tiny, alone, tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("killed", [1, 0])
+@pytest.mark.parametrize("killed", [1, pytest.param(0, marks=pytest.mark.many)])
 def test_a_killed_process_stops_all_and_loses_nothing(tiny, alone, tmp_path, killed):
     workdir = tmp_path / "run"
     with Group(tiny, workdir, 2, *FIFTY_STEPS, STEP_BY_STEP) as group:
