@@ -1,7 +1,8 @@
 """Drives the demo with many clients over loopback: ``python benchmarks/serve_load.py``.
 
 The same page and API serve the model as this project computes it, as ONNX Runtime and
-as PyTorch do, each in a process of its own, one after the other.
+as PyTorch do, each in a process of its own. They are driven in turns, so that what
+else the machine does meets all of them; who has no turn stands still.
 """
 
 import argparse
@@ -10,13 +11,14 @@ import base64
 import io
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -32,7 +34,7 @@ from jax_resnet.history import installed_versions
 
 CALL = "/gradio_api/call/predict"
 VARIANTS = ("ours", "onnx", "torch")
-PARTS = 5  # of the requests, between which the memory is read
+PARTS = 5  # of the requests: turns, after each of which the memory is read
 
 
 @dataclass
@@ -43,7 +45,7 @@ class Load:
         latencies: seconds of each request that was answered.
         refused: requests that got HTTP 503.
         failed: requests that got anything else.
-        seconds: from the first request to the last answer.
+        seconds: from the first request to the last answer, in all turns.
     """
 
     latencies: list[float] = field(default_factory=list)
@@ -71,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"--clients and --burst must be at least 1, --requests at least {PARTS}"
         )
     load_before = os.getloadavg()[0]
-    rows = [_measure(name, options) for name in options.variants]
+    rows = _measure(options)
     versions = {**installed_versions(), "gradio": metadata.version("gradio")}
     for name in options.variants:
         if name != "ours":
@@ -105,40 +107,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _measure(name: str, options: argparse.Namespace) -> list[str]:
-    with tempfile.TemporaryDirectory() as cache:
-        with _server(name, options, cache) as server:
-            uncached = server.first_answer()
-        (seconds, _) = _variant(cache, "time", name, options.model).communicate()
-        with _server(name, options, cache) as server:
-            cached = server.first_answer()
-            starts = f"{uncached:.1f}", f"{cached:.1f}"
-            return [
-                name,
-                *starts,
-                f"{1000 * float(seconds):.1f}",
-                *_load(server, options),
-            ]
-
-
-def _load(server: "_Server", options: argparse.Namespace) -> list[str]:
-    alone = asyncio.run(_drive(server.address, 1, _alone(options)))
-    latencies, seconds, memory = [], 0.0, []
-    for _ in range(PARTS):
-        part = _drive(server.address, options.clients, options.requests // PARTS)
-        _check(load := asyncio.run(part))
-        latencies += load.latencies
-        seconds += load.seconds
-        memory.append(server.memory("VmRSS"))
-    burst = asyncio.run(_drive(server.address, options.burst, options.burst))
-    return [
-        f"{1000 * statistics.median(alone.latencies):.1f}",
-        *(f"{1000 * p:.0f}" for p in np.percentile(latencies, [50, 95, 99])),
-        f"{len(latencies) / seconds:.0f}",
-        f"{len(burst.latencies)}, {burst.refused}, {burst.failed}",
-        ", ".join(f"{mebibytes:,.0f}" for mebibytes in memory),
-        f"{server.memory('VmHWM'):,.0f}",
-    ]
+def _measure(options: argparse.Namespace) -> list[list[str]]:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        servers, rows = [], []
+        for name in options.variants:
+            cache = f"{folder}/{name}"
+            with _server(name, options, cache) as server:
+                uncached = server.first_answer()
+            (seconds, _) = _variant(cache, "time", name, options.model).communicate()
+            server = stack.enter_context(_server(name, options, cache))
+            starts = f"{uncached:.1f}", f"{server.first_answer():.1f}"
+            servers.append(server)
+            rows.append([name, *starts, f"{1000 * float(seconds):.1f}"])
+        for server in servers:
+            server.drive(server.alone, 1, _alone(options))
+        for _ in range(PARTS):
+            for server in servers:
+                requests = options.requests // PARTS
+                server.drive(server.load, options.clients, requests)
+                server.memory.append(server.mebibytes("VmRSS"))
+        for server in servers:
+            _check(server.load)
+            server.drive(server.burst, options.burst, options.burst)
+        return [row + server.row() for row, server in zip(rows, servers, strict=True)]
 
 
 def _alone(options: argparse.Namespace) -> int:
@@ -154,17 +146,38 @@ def _check(load: Load) -> None:
 class _Server:
     process: subprocess.Popen[str]
     address: str
-    started: float
+    started: float  # seconds from the start of the process until it listened
+    alone: Load = field(default_factory=Load)
+    load: Load = field(default_factory=Load)
+    burst: Load = field(default_factory=Load)
+    memory: list[float] = field(default_factory=list)
 
     def first_answer(self) -> float:
-        _check(asyncio.run(_drive(self.address, 1, 1)))
-        return time.monotonic() - self.started
+        self.drive(first := Load(), 1, 1)
+        _check(first)
+        return first.seconds + self.started
 
-    def memory(self, field: str) -> float:
+    def drive(self, load: Load, clients: int, requests: int) -> None:
+        self.process.send_signal(signal.SIGCONT)
+        asyncio.run(_drive(self.address, clients, requests, load))
+        self.process.send_signal(signal.SIGSTOP)
+
+    def mebibytes(self, field: str) -> float:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         kilobytes = re.search(rf"{field}:\s+(\d+) kB", status)
         assert kilobytes
         return float(kilobytes[1]) / 1024
+
+    def row(self) -> list[str]:
+        p50, p95, p99 = np.percentile(self.load.latencies, [50, 95, 99])
+        return [
+            f"{1000 * statistics.median(self.alone.latencies):.1f}",
+            *(f"{1000 * p:.0f}" for p in (p50, p95, p99)),
+            f"{len(self.load.latencies) / self.load.seconds:.0f}",
+            f"{len(self.burst.latencies)}, {self.burst.refused}, {self.burst.failed}",
+            ", ".join(f"{mebibytes:,.0f}" for mebibytes in self.memory),
+            f"{self.mebibytes('VmHWM'):,.0f}",
+        ]
 
 
 def _variant(cache: str, *arguments: str) -> subprocess.Popen[str]:
@@ -187,14 +200,14 @@ def _server(name: str, options: argparse.Namespace, cache: str) -> Iterator[_Ser
         line = process.stdout.readline()
         if not (address := re.search(r"http://[^\s;]+", line)):
             raise UserError(f"the server of {name!r} did not start: see above")
-        yield _Server(process, address[0], started)
+        yield _Server(process, address[0], time.monotonic() - started)
     finally:
+        process.send_signal(signal.SIGCONT)
         process.terminate()
         process.wait()
 
 
-async def _drive(address: str, clients: int, requests: int) -> Load:
-    load = Load()
+async def _drive(address: str, clients: int, requests: int, load: Load) -> None:
     picture = io.BytesIO()
     pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
     Image.fromarray(pixels).resize((320, 240)).save(picture, "JPEG")
@@ -225,8 +238,7 @@ async def _drive(address: str, clients: int, requests: int) -> Load:
 
         begun = time.monotonic()
         await asyncio.gather(*(client() for _ in range(clients)))
-        load.seconds = time.monotonic() - begun
-    return load
+        load.seconds += time.monotonic() - begun
 
 
 if __name__ == "__main__":
