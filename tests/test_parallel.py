@@ -1,5 +1,7 @@
 """Several devices compute what one does; the CPU stands in for eight."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,19 +79,23 @@ def test_evaluation_is_exact(count, one, eight):
     np.testing.assert_allclose(sums.loss, losses.sum(), rtol=1e-5)
 
 
-def part(step, rows, at, graphdef):
-    """Loss, gradients and statistics of some images of a batch, written out."""
-    images, labels, keys = (x[rows] for x in batch_of(step))
-    at = jax.tree.map(jnp.asarray, at)
+@functools.cache
+def written_out(graphdef):
     transform = augment.build(RECIPE, SETTINGS, mean=INFO.mean, std=INFO.std)
 
-    def loss_fn(params):
-        network = state.merge(graphdef, params, at.batch_stats)
+    def loss_fn(params, batch_stats, images, labels, keys):
+        network = state.merge(graphdef, params, batch_stats)
         logits = network(transform(keys, images), train=True)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return losses.mean(), state.split(network)[2]
 
-    return jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(at.params)
+    return jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
+
+
+def part(step, rows, at, graphdef):
+    """Loss, gradients and statistics of some images of a batch, written out."""
+    batch = (x[rows] for x in batch_of(step))
+    return written_out(graphdef)(at.params, at.batch_stats, *batch)
 
 
 def mean(trees):

@@ -10,7 +10,7 @@ from jax_resnet.errors import UserError
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("devices", [2, pytest.param(1, marks=pytest.mark.many)])
 def test_runs_of_seeds_are_what_each_is_alone(tiny, finished, tmp_path, devices):
     workdir = tmp_path / "run"
     several = with_devices(tiny, devices)
