@@ -9,6 +9,12 @@ from jax_resnet.command import Parser, run
 from jax_resnet.errors import UserError
 
 
+@pytest.fixture(autouse=True)
+def stay(monkeypatch):
+    """The end of a command is an exception, which leaves this process alone."""
+    monkeypatch.setattr(os, "_exit", sys.exit)
+
+
 def outcome(main, capsys):
     with pytest.raises(SystemExit) as caught:
         run(main)
