@@ -18,10 +18,10 @@ def restored():
 
 
 def test_a_platform_without_devices(monkeypatch):
-    def devices(_):
+    def local_devices(backend):
         raise AssertionError
 
-    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.setattr(jax, "local_devices", local_devices)
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
     with pytest.raises(UserError, match="JAX_PLATFORMS=cuda asks for a device"):
         device.select("auto")
