@@ -1,6 +1,8 @@
 """A restored model: from uint8 images to class probabilities."""
 
+import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -62,7 +64,9 @@ class Predictor:
         self.step = step
         self.temperature = temperature
         self.source = source
-        self._batch_size = batch_size or _FAST[device.current().platform == "cpu"]
+        on_cpu = device.current().platform == "cpu"
+        self._batch_size = batch_size or _FAST[on_cpu]
+        self._at_once = len(os.sched_getaffinity(0)) if on_cpu else 2  # batches
         _check_size(record.model, arrays)
         # Shapes and dtypes alone: the numbers are in the arrays.
         graphdef, params, batch_stats = jax.eval_shape(
@@ -225,14 +229,22 @@ class Predictor:
             )
         # Few sizes, because each is compiled.
         size = min(self._batch_size, 1 << max(0, len(images) - 1).bit_length())
-        outputs = []
-        for start in range(0, max(1, len(images)), size):
+
+        def compute(start: int) -> list[np.ndarray]:
             batch = images[start : start + size]
             padded = np.pad(batch, [(0, size - len(batch)), (0, 0), (0, 0), (0, 0)])
-            outputs.append(function(padded))
+            return [np.asarray(part) for part in function(padded)]
+
+        starts = range(0, max(1, len(images)), size)
+        if len(starts) == 1:
+            outputs = [compute(0)]
+        else:
+            # On a CPU the threads that share an operation wait for each other, less so
+            # if another batch is there; on an accelerator the next one is queued.
+            with ThreadPoolExecutor(self._at_once) as pool:
+                outputs = list(pool.map(compute, starts))
         return [
-            np.concatenate([np.asarray(part) for part in parts])[: len(images)]
-            for parts in zip(*outputs, strict=True)
+            np.concatenate(parts)[: len(images)] for parts in zip(*outputs, strict=True)
         ]
 
 
