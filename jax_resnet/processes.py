@@ -1,8 +1,8 @@
 """The processes of a run, one or several, and what they agree on.
 
 Several processes run the same program, each on devices of its own; JAX connects them
-(``jax.distributed``). The first one alone writes. What steers the loop is agreed on,
-because a step is taken by all or by none.
+(``jax.distributed``). They save together; the first one alone reports. What steers the
+loop is agreed on, because a step is taken by all or by none.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ class Processes:
 
     Attributes:
         count: how many there are.
-        index: of this one; the first one alone writes.
+        index: of this one.
     """
 
     count: int = 1
@@ -58,7 +58,7 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this one writes."""
+        """Whether this one holds the workdir, and reports."""
         return self.index == 0
 
     def leave(self) -> None:

@@ -77,7 +77,6 @@ class Programs:
     ):
         self.devices = devices
         self.batch_size = batch_size
-        self.steps_per_epoch = n_train // batch_size
         self.feed = Feed(
             devices,
             make_epoch_order(
@@ -94,6 +93,7 @@ class Programs:
             accumulation=accumulation,
             streamed=streamed,
         )
+        self.steps_per_epoch = self.feed.steps_per_epoch
         transform = augment.build(
             recipe, augment_settings, mean=info.mean, std=info.std
         )

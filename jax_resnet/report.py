@@ -41,13 +41,18 @@ def _naming(path: Path) -> Iterator[None]:
         ) from error
 
 
-def is_complete(workdir: Path) -> bool:
-    """Whether the summary of a run directory says that all epochs were done."""
+def read_summary(workdir: Path) -> dict[str, Any]:
+    """What ``summary.json`` of a run directory says; nothing if it cannot be read."""
     try:
         summary = json.loads((workdir / "summary.json").read_text())
     except (OSError, ValueError):
-        return False
-    return isinstance(summary, dict) and summary.get("complete") is True
+        return {}
+    return summary if isinstance(summary, dict) else {}
+
+
+def is_complete(workdir: Path) -> bool:
+    """Whether the summary of a run directory says that all epochs were done."""
+    return read_summary(workdir).get("complete") is True
 
 
 def write_atomically(path: Path, data: bytes) -> None:

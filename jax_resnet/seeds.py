@@ -18,7 +18,7 @@ from jax_resnet.errors import UserError
 from jax_resnet.interrupt import Interrupt
 from jax_resnet.parallel import Devices
 from jax_resnet.processes import Processes
-from jax_resnet.report import write_atomically
+from jax_resnet.report import read_summary, write_atomically
 from jax_resnet.training import Task, train
 
 
@@ -105,7 +105,7 @@ def write_table(workdir: Path, seeds: Sequence[int]) -> None:
     Raises:
         UserError: if they cannot be written.
     """
-    summaries = [_summary(_folder(workdir, seed)) for seed in seeds]
+    summaries = [read_summary(_folder(workdir, seed)) for seed in seeds]
     table: dict[str, Any] = {"seeds": {}, "complete": True}
     for seed, summary in zip(seeds, summaries, strict=True):
         complete = summary.get("complete") is True
@@ -134,14 +134,6 @@ def write_table(workdir: Path, seeds: Sequence[int]) -> None:
     as_json = json.dumps(table, indent=2) + "\n"
     write_atomically(workdir / "seeds.json", as_json.encode())
     write_atomically(workdir / "seeds.md", _render(table).encode())
-
-
-def _summary(workdir: Path) -> dict[str, Any]:
-    try:
-        summary = json.loads((workdir / "summary.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return summary if isinstance(summary, dict) else {}
 
 
 def _render(table: dict[str, Any]) -> str:
