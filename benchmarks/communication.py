@@ -74,13 +74,15 @@ def seconds_of_an_all_reduce(
 
 def compiled_step(depth: int, batch_size: int, devices: int, statistics: str) -> str:
     """The training step of the reference recipe on CIFAR-100's shapes, as HLO."""
-    from jax_resnet import data, model, optimizer
+    from jax_resnet import augment, data, model, optimizer
     from jax_resnet import state as states
+    from jax_resnet.objective import Objective
     from jax_resnet.parallel import Devices
     from jax_resnet.programs import Programs
+    from jax_resnet.steps import StepOptions
 
     chosen = Devices(tuple(jax.devices()[:devices]))
-    sgd = optimizer.sgd(optimizer.cosine_schedule(0.1, 100))
+    sgd = optimizer.make_optimizer("sgd", optimizer.make_schedule("cosine", 0.1, 100))
     network = model.initialize(
         jax.random.key(0),
         depth=depth,
@@ -88,27 +90,27 @@ def compiled_step(depth: int, batch_size: int, devices: int, statistics: str) ->
         axis_name=chosen.axis_name if statistics == "global" else None,
     )
     graphdef, state = states.create(network, sgd)
+    info = data.DatasetInfo(
+        name="shapes",
+        version="1",
+        image_shape=(32, 32, 3),
+        class_names=tuple(map(str, range(100))),
+        superclass_names=(),
+        superclass_of=(),
+        mean=(0.5,) * 3,
+        std=(0.25,) * 3,
+    )
+    transform = augment.build(["normalize"], {}, mean=info.mean, std=info.std)
     programs = Programs(
-        graphdef,
+        Objective(graphdef, transform),
         sgd,
+        StepOptions(average_statistics=statistics == "device"),
         devices=chosen,
-        info=data.DatasetInfo(
-            name="shapes",
-            version="1",
-            image_shape=(32, 32, 3),
-            class_names=tuple(map(str, range(100))),
-            superclass_names=(),
-            superclass_of=(),
-            mean=(0.5,) * 3,
-            std=(0.25,) * 3,
-        ),
-        recipe=("normalize",),
-        augment_settings={},
+        info=info,
         n_train=batch_size,
         n_eval=devices,
         batch_size=batch_size,
         eval_batch_size=devices,
-        average_statistics=statistics == "device",
         loop_on_device=False,
     )
     programs.compile(chosen.place(state))

@@ -19,10 +19,11 @@ from variant import (
 from jax_resnet import augment, data, device, model, optimizer
 from jax_resnet import state as states
 from jax_resnet.history import installed_versions
+from jax_resnet.objective import Objective
 from jax_resnet.parallel import Devices
 from jax_resnet.programs import Programs
 from jax_resnet.repeated import Repeated
-from jax_resnet.steps import make_epoch_order
+from jax_resnet.steps import StepOptions, make_epoch_order
 from jax_resnet.sums import Sums
 
 TOTAL_STEPS = 150 * 390  # of the reference run, for its learning rates
@@ -66,8 +67,8 @@ class Training(JaxVariant):
         super().__init__(options)
         recipe, settings = reference_augmentation(options)
         mean, std = normalization()
-        sgd: optax.GradientTransformation = optimizer.sgd(
-            optimizer.cosine_schedule(0.1, TOTAL_STEPS)
+        sgd: optax.GradientTransformation = optimizer.make_optimizer(
+            "sgd", optimizer.make_schedule("cosine", 0.1, TOTAL_STEPS)
         )
         network = model.initialize(
             jax.random.key(0),
@@ -86,13 +87,13 @@ class Training(JaxVariant):
             mean=mean,
             std=std,
         )
+        transform = augment.build(recipe, settings, mean=mean, std=std)
         programs = Programs(
-            graphdef,
+            Objective(graphdef, transform),
             sgd,
+            StepOptions(),
             devices=Devices((device.current(),)),
             info=info,
-            recipe=recipe,
-            augment_settings=settings,
             n_train=TRAIN_IMAGES,
             n_eval=1,
             batch_size=options.batch_size,

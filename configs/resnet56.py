@@ -24,6 +24,8 @@ def get_config() -> ConfigDict:
     config.model.width = 1  # multiplies the 16, 32 and 64 filters of the stages
     config.model.shortcut = "projection"  # where shapes change; or "pad" (option A)
     config.model.dtype = "float32"  # of the computation; or "bfloat16"
+    config.model.zero_init_residual = False  # each block starts as its shortcut
+    config.model.stochastic_depth = 0.0  # chance to leave out the last block; or less
 
     config.data = ConfigDict()
     config.data.name = "cifar100"  # a TFDS data set of small images, or "synthetic"
@@ -66,23 +68,40 @@ def get_config() -> ConfigDict:
     config.augment.cutout = ConfigDict()
     config.augment.cutout.size = 16  # pixels, side of the square
 
+    config.mix = ConfigDict()  # pairs of augmented images, and their labels
+    config.mix.mixup = 0.0  # alpha of mixup; 0 for none
+    config.mix.cutmix = 0.0  # alpha of CutMix; with both, a pair gets either
+    config.mix.probability = 1.0  # that a pair is mixed
+
     config.optimizer = ConfigDict()
-    config.optimizer.learning_rate = 0.1  # the peak; cosine decay to 0 follows
+    config.optimizer.name = "sgd"  # or "adamw", or "muon"
+    config.optimizer.learning_rate = 0.1  # the peak
     # Multiplies the peak by batch_size / base_batch_size, or its square root: "none",
     # "linear" (Goyal et al. 2017, with warmup) or "sqrt" (Krizhevsky 2014).
     config.optimizer.learning_rate_scaling = "none"
     config.optimizer.base_batch_size = 128
     config.optimizer.warmup_epochs = 0.0  # of linear warmup from 0
+    config.optimizer.schedule = "cosine"  # to 0; or "linear", "step", "constant"
     config.optimizer.momentum = 0.9
     config.optimizer.nesterov = False
     config.optimizer.weight_decay = 5e-4  # coupled: added to the gradient
     config.optimizer.weight_decay_on = "all"  # parameters, or "kernels" only
+    config.optimizer.adam_ratio = 1.0  # learning rate of what Muon does not move
+    config.optimizer.sam_rho = 0.0  # radius of sharpness-aware minimisation, 0: none
+    config.optimizer.sam_adaptive = False  # relative to each parameter (ASAM)
+
+    config.ema = ConfigDict()
+    # Of the average of the weights, which is then evaluated and saved as the model;
+    # 0 for none.
+    config.ema.decay = 0.0
+    config.ema.statistics_steps = 100  # batches for its BatchNorm, in each epoch
 
     config.train = ConfigDict()
     config.train.initial_model = ""  # a run or a folder whose weights to start from
     config.train.epochs = 150
     config.train.batch_size = 128  # on all devices together
     config.train.accumulation = 1  # parts of a batch, one after the other, for memory
+    config.train.label_smoothing = 0.0  # spread over all classes
     config.train.eval_batch_size = 500  # changes no result, only speed and memory
     config.train.device = "auto"  # "gpu", "cpu", or "auto": a GPU if there is one
     config.train.steps_per_call = 0  # changes no result; 0 adapts it to the speed

@@ -15,14 +15,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float32, Int32, Key, Num, UInt8
+from jaxtyping import Array, Bool, Float32, Int32, Key, Num, UInt8
 
 from jax_resnet import geometry
 from jax_resnet.recipe import check_name, check_order, checked
 
-Augment = Callable[
-    [Key[Array, " b"], UInt8[Array, "b h w c"]], Float32[Array, "b h w c"]
-]
+# Of keys, images and the epoch; see :func:`build`.
+Augment = Callable[..., Float32[Array, "b h w c"]]
 
 
 def build(
@@ -39,17 +38,17 @@ def build(
 
     Args:
       recipe: Names in the order of application: any of ``random_crop``,
-        ``random_flip``, ``random_rotation``, ``color_jitter``, then ``normalize``
-        once, then any of ``random_erasing``, ``cutout``.
+        ``random_flip``, ``alternating_flip``, ``random_rotation``, ``color_jitter``,
+        then ``normalize`` once, then any of ``random_erasing``, ``cutout``.
       settings: The keyword arguments of each, by its name.
       mean: Per channel, of the data set's images scaled to [0, 1].
       std: Likewise.
 
     Returns:
-      A deterministic function of typed PRNG keys ``[b]`` and uint8 images
-      ``[b, h, w, c]`` that returns normalised float32 images of that shape. Each
-      depends on its own key and itself alone; the key is split into one for each
-      name of the recipe.
+      A deterministic function of typed PRNG keys ``[b]``, uint8 images
+      ``[b, h, w, c]`` and the number of the epoch, that returns normalised float32
+      images of that shape. Each depends on its own key, itself and the epoch alone;
+      the key is split into one for each name of the recipe.
 
     Raises:
       UserError: A name or setting is unknown, missing or out of range, or
@@ -65,20 +64,33 @@ def build(
         for name in [*recipe, *settings]
     }
 
-    def augment_one(key: Key[Array, ""], image: Num[Array, "h w c"]) -> Array:
+    def augment_one(
+        key: Key[Array, ""], image: UInt8[Array, "h w c"], epoch: Int32[Array, ""]
+    ) -> Array:
+        turned = is_turned(image, epoch)
         steps = zip(recipe, jax.random.split(key, len(recipe)), strict=True)
         for is_map, group in itertools.groupby(steps, lambda step: step[0] in _MAPS):
             if is_map:
                 coordinates = geometry.identity(*image.shape[:2])
                 for name, step_key in reversed(list(group)):
-                    coordinates = _MAPS[name](step_key, coordinates, **chosen[name])
+                    draw = turned if name == "alternating_flip" else step_key
+                    coordinates = _MAPS[name](draw, coordinates, **chosen[name])
                 image = geometry.sample(image, coordinates)
             else:
                 for name, step_key in group:
                     image = filters[name](step_key, image, **chosen[name])
         return image
 
-    return jax.vmap(augment_one)
+    def augment_all(
+        keys: Key[Array, " b"],
+        images: UInt8[Array, "b h w c"],
+        epoch: Int32[Array, ""] | int = 0,
+    ) -> Float32[Array, "b h w c"]:
+        return jax.vmap(augment_one, in_axes=(0, 0, None))(
+            keys, images, jnp.int32(epoch)
+        )
+
+    return augment_all
 
 
 def normalize(
@@ -119,6 +131,29 @@ def random_flip(
     coordinates = geometry.identity(*image.shape[:2])
     coordinates = geometry.random_flip(key, coordinates, probability=probability)
     return geometry.sample(image, coordinates)
+
+
+def alternating_flip(
+    image: UInt8[Array, "h w c"], epoch: Int32[Array, ""]
+) -> UInt8[Array, "h w c"]:
+    """Swaps left and right in every second epoch, and shows both ways equally often.
+
+    Of Jordan 2024, "94% on CIFAR-10 in 3.29 seconds",
+    https://arxiv.org/abs/2404.00498, section 3.6. Which way an image is in the first
+    epoch follows from its pixels there, not from a draw.
+
+    Args:
+      image: As the data set has it.
+      epoch: From 0 on.
+    """
+    coordinates = geometry.identity(*image.shape[:2])
+    coordinates = geometry.mirror(coordinates, is_turned(image, epoch))
+    return geometry.sample(image, coordinates)
+
+
+def is_turned(image: UInt8[Array, "h w c"], epoch: Int32[Array, ""]) -> Bool[Array, ""]:
+    """Whether :func:`alternating_flip` turns the image in this epoch."""
+    return (image.astype(jnp.int32).sum() + epoch) % 2 == 1
 
 
 def random_rotation(
@@ -286,6 +321,9 @@ def _erase(
 _MAPS: dict[str, Callable[..., geometry.Coordinates]] = {
     "random_crop": geometry.random_crop,
     "random_flip": geometry.random_flip,
+    "alternating_flip": lambda turned, coordinates: geometry.mirror(
+        coordinates, turned
+    ),
     "random_rotation": geometry.random_rotation,
 }
 _Filters = dict[str, Callable[..., Array]]

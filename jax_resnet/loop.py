@@ -113,6 +113,7 @@ class Loop:
         self._late: deque[tuple[Any, Any, _Pace, Callable[[Any], None]]] = deque()
         self._train_pace = _Pace(work.steps_per_call)
         self._eval_pace = _Pace(work.steps_per_call)
+        self._statistics_pace = _Pace(work.steps_per_call)
         self._voted_to_stop = False
         self._last_result = time.monotonic()
 
@@ -143,25 +144,45 @@ class Loop:
                     if self._is_due(self._train_pace):
                         self._read_all()
                         return state, sums
-            snapshot = _copy((state, sums))
-            if not self._evaluate(*snapshot):
+            finished = self._with_statistics(state, epoch)
+            if finished is None or not self._evaluate(*_copy((finished, sums))):
                 self._read_all()
                 return state, sums
-            sums = programs.zeros()
+            state, sums = finished, programs.zeros()
         self._read_all()
         return state, sums
+
+    def _with_statistics(self, state: TrainState, epoch: int) -> TrainState | None:
+        """Queues the statistics of the average; None if not to their end."""
+        programs, pace = self._work.programs, self._statistics_pace
+        if programs.statistics_step is None or state.average is None:
+            return state
+        done = programs.steps_per_epoch - programs.statistics_steps
+        carry = programs.statistics_carry(
+            state, epoch * programs.steps_per_epoch + done
+        )
+        for piece in programs.feed.training(epoch, done):
+            while done < piece.end:
+                count = min(pace.count, piece.end - done)
+                constants = (state.average.params, *piece.arrays, self._work.step_key)
+                carry = programs.statistics_step(carry, count, *constants)
+                done += count
+                read = partial(self._evaluated, pace=pace, count=count)
+                self._read_late(_copy(carry[1]), pace, read)
+                if self._is_due(pace):
+                    return None
+        return programs.with_statistics(state, carry[0])
 
     def _evaluate(self, state: TrainState, train_sums: Sums) -> bool:
         """Queues the evaluation; whether it was queued to its end."""
         programs, pace = self._work.programs, self._eval_pace
         sums = programs.zeros()
-        statics = (state.params, state.batch_stats)
         done = 0
         for piece in programs.feed.evaluation():
             carry = programs.eval_carry(sums)
             while done < piece.end:
                 count = min(pace.count, piece.end - done)
-                carry = programs.eval_step(carry, count, *statics, *piece.arrays)
+                carry = programs.eval_step(carry, count, state.weights, *piece.arrays)
                 done += count
                 sums = _copy(carry[0])
                 if done == programs.feed.eval_steps:
@@ -170,7 +191,8 @@ class Loop:
                         results, pace, partial(self._finish_epoch, count=count)
                     )
                     return True
-                self._read_late(sums, pace, partial(self._evaluated, count=count))
+                read = partial(self._evaluated, pace=pace, count=count)
+                self._read_late(sums, pace, read)
                 if self._is_due(pace):
                     return False
         raise AssertionError("the last piece ends with the last step")
@@ -241,14 +263,14 @@ class Loop:
         steps = (step - 1) % programs.steps_per_epoch + 1
         return steps - int(sums.count) // programs.batch_size
 
-    def _evaluated(self, _: Sums, *, count: int) -> None:
-        self._eval_pace.seconds_per_step = self._seconds_since_last_result() / count
+    def _evaluated(self, _: Any, *, pace: _Pace, count: int) -> None:
+        pace.seconds_per_step = self._seconds_since_last_result() / count
 
     def _finish_epoch(
         self, results: tuple[TrainState, Sums, Sums], *, count: int
     ) -> None:
         state, train, evaluation = results
-        self._evaluated(evaluation, count=count)
+        self._evaluated(evaluation, pace=self._eval_pace, count=count)
         if not np.isfinite(evaluation.loss):
             raise DivergedError(
                 f"the validation loss is not finite at step {int(state.step)}: try a "

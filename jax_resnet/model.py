@@ -17,6 +17,8 @@ from jaxtyping import Array, Float
 
 from jax_resnet.errors import UserError
 
+BATCH_NORM_MOMENTUM = 0.9  # what running statistics keep of their value in a step
+
 
 def _generator(key: jax.Array | None) -> np.random.Generator:
     # Drawn on the host: XLA takes a second to compile a normal draw for each new
@@ -76,7 +78,7 @@ class ConvBatchNorm(nnx.Module):
         )
         self.norm = nnx.BatchNorm(
             features,
-            momentum=0.9,
+            momentum=BATCH_NORM_MOMENTUM,
             epsilon=1e-5,
             dtype=dtype,
             axis_name=axis_name,
@@ -105,11 +107,15 @@ class BasicBlock(nnx.Module):
         shortcut: str,
         dtype: jnp.dtype,
         axis_name: str | None,
+        zero_init: bool,
         rngs: nnx.Rngs,
     ):
         layer = partial(ConvBatchNorm, dtype=dtype, axis_name=axis_name, rngs=rngs)
         self.conv1 = layer(in_features, features, kernel_size=3, stride=stride)
         self.conv2 = layer(features, features, kernel_size=3, stride=1)
+        if zero_init:
+            scale = self.conv2.norm.scale
+            scale[...] = jnp.zeros_like(scale[...])
         self.stride = stride
         self.extra_features = features - in_features
         reshapes = stride != 1 or in_features != features
@@ -125,10 +131,17 @@ class BasicBlock(nnx.Module):
         x = x[:, :: self.stride, :: self.stride]
         return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, self.extra_features)))
 
-    def __call__(self, x: Array, *, train: bool) -> Array:
-        """Maps ``[n, h, w, c]`` to ``[n, h/stride, w/stride, features]``."""
+    def __call__(
+        self, x: Array, *, train: bool, weight: Float[Array, " n"] | None = None
+    ) -> Array:
+        """Maps ``[n, h, w, c]`` to ``[n, h/stride, w/stride, features]``.
+
+        ``weight`` multiplies what each image adds to its shortcut.
+        """
         y = nnx.relu(self.conv1(x, train=train))
         y = self.conv2(y, train=train)
+        if weight is not None:
+            y = y * weight.astype(y.dtype)[:, None, None, None]
         return nnx.relu(y + self._shortcut(x, train=train))
 
 
@@ -148,6 +161,9 @@ class ResNet(nnx.Module):
         dtype: compute dtype of convolutions and activations, float32 or bfloat16.
         axis_name: of the mesh, over whose devices BatchNorm in training takes its
             statistics together; None takes them over the images given.
+        zero_init_residual: the last BatchNorm of each block starts with a scale of
+            zero, so that each block starts as its shortcut (Goyal et al. 2017,
+            https://arxiv.org/abs/1706.02677, section 5.1).
         rngs: the source of the initial weights.
 
     Raises:
@@ -164,6 +180,7 @@ class ResNet(nnx.Module):
         shortcut: str = "projection",
         dtype: str = "float32",
         axis_name: str | None = None,
+        zero_init_residual: bool = False,
         rngs: nnx.Rngs,
     ):
         if depth < 8 or (depth - 2) % 6:
@@ -206,6 +223,7 @@ class ResNet(nnx.Module):
                         shortcut=shortcut,
                         dtype=compute_dtype,
                         axis_name=axis_name,
+                        zero_init=zero_init_residual,
                         rngs=rngs,
                     )
                 )
@@ -215,16 +233,25 @@ class ResNet(nnx.Module):
         )
 
     def features(
-        self, images: Float[Array, "n h w c"], *, train: bool = False
+        self,
+        images: Float[Array, "n h w c"],
+        *,
+        train: bool = False,
+        block_weights: Float[Array, "n blocks"] | None = None,
     ) -> Float[Array, "n h4 w4 f"]:
         """The last feature map, before pooling, at a quarter of the resolution."""
         x = nnx.relu(self.stem(images.astype(self.dtype), train=train))
-        for block in self.blocks:
-            x = block(x, train=train)
+        for index, block in enumerate(self.blocks):
+            weight = None if block_weights is None else block_weights[:, index]
+            x = block(x, train=train, weight=weight)
         return x
 
     def __call__(
-        self, images: Float[Array, "n h w c"], *, train: bool = False
+        self,
+        images: Float[Array, "n h w c"],
+        *,
+        train: bool = False,
+        block_weights: Float[Array, "n blocks"] | None = None,
     ) -> Float[Array, "n classes"]:
         """Logits of normalised images.
 
@@ -232,8 +259,9 @@ class ResNet(nnx.Module):
             images: normalised as the training images were.
             train: normalise with the batch's statistics and update the running
                 ones, instead of using these.
+            block_weights: multiply what each block adds, for each image; None is 1.
         """
-        x = self.features(images, train=train)
+        x = self.features(images, train=train, block_weights=block_weights)
         return self.head(jnp.mean(x, axis=(1, 2), dtype=jnp.float32))
 
 

@@ -1,7 +1,8 @@
-"""Learning-rate schedules, weight decay and the SGD chain, from optax."""
+"""Learning-rate schedules and optimizers, from optax."""
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,15 +11,17 @@ import optax
 from jax_resnet.errors import UserError
 
 
-def cosine_schedule(
-    learning_rate: float, total_steps: int, warmup_steps: int = 0
+def make_schedule(
+    name: str, learning_rate: float, total_steps: int, warmup_steps: int = 0
 ) -> optax.Schedule:
-    """Linear warmup from 0, then cosine decay to 0 at ``total_steps``.
-
-    Loshchilov, Hutter: "SGDR", https://arxiv.org/abs/1608.03983, equation 5,
-    without restarts.
+    """Linear warmup from 0 to the peak, then a decay over the steps that are left.
 
     Args:
+        name: of the decay. ``"cosine"``: to 0 (Loshchilov, Hutter 2016, "SGDR",
+            https://arxiv.org/abs/1608.03983, equation 5, without restarts).
+            ``"linear"``: to 0. ``"step"``: to a fifth at 0.3, 0.6 and 0.8 of them
+            (Zagoruyko, Komodakis 2016, https://arxiv.org/abs/1605.07146, section 3).
+            ``"constant"``: none.
         learning_rate: the peak.
         total_steps: steps of the whole run, warmup included.
         warmup_steps: steps of the warmup; 0 starts at the peak.
@@ -35,13 +38,22 @@ def cosine_schedule(
             f"optimizer.warmup_epochs must be shorter than the run: {warmup_steps} "
             f"warmup steps of {total_steps}"
         )
-    schedule = (
-        optax.warmup_cosine_decay_schedule(
-            0.0, learning_rate, warmup_steps, total_steps
+    steps = total_steps - warmup_steps
+    boundaries = {round(part * steps): 0.2 for part in (0.3, 0.6, 0.8)}
+    decays: dict[str, Callable[[], optax.Schedule]] = {
+        "cosine": lambda: optax.cosine_decay_schedule(learning_rate, steps),
+        "linear": lambda: optax.linear_schedule(learning_rate, 0.0, steps),
+        "step": lambda: optax.piecewise_constant_schedule(learning_rate, boundaries),
+        "constant": lambda: optax.constant_schedule(learning_rate),
+    }
+    if name not in decays:
+        raise UserError(
+            f"optimizer.schedule must be one of {', '.join(decays)}, not {name!r}"
         )
-        if warmup_steps
-        else optax.cosine_decay_schedule(learning_rate, total_steps)
-    )
+    schedule = decays[name]()
+    if warmup_steps:
+        warmup = optax.linear_schedule(0.0, learning_rate, warmup_steps)
+        schedule = optax.join_schedules([warmup, schedule], [warmup_steps])
     # Optax divides the integer count as it is, which strict type promotion refuses.
     return lambda step: schedule(jnp.asarray(step, jnp.float32))
 
@@ -73,46 +85,81 @@ def scaled_learning_rate(
     return learning_rate * factors[scaling]
 
 
-def sgd(
+def make_optimizer(
+    name: str,
     schedule: optax.Schedule,
     *,
     momentum: float = 0.9,
     nesterov: bool = False,
     weight_decay: float = 5e-4,
     weight_decay_on: str = "all",
+    adam_ratio: float = 1.0,
 ) -> optax.GradientTransformation:
-    """SGD with momentum and coupled weight decay, as PyTorch's ``optim.SGD``.
-
-    The decay is added to the gradient before the momentum, so that the learning
-    rate scales both.
+    """An optimizer of optax by its name.
 
     Args:
+        name: ``"sgd"``: as PyTorch's ``optim.SGD``, with weight decay coupled: it is
+            added to the gradient before the momentum. ``"adamw"``: with weight decay
+            decoupled (Loshchilov, Hutter 2017, https://arxiv.org/abs/1711.05101).
+            ``"muon"``: the kernels of convolutions, each as a matrix of its output
+            channels, move by their orthogonalised momentum, and all other parameters
+            by AdamW (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/).
+            In each of them the learning rate scales the decay.
         schedule: learning rate by step.
-        momentum: in [0, 1).
+        momentum: in [0, 1); of ``"adamw"`` the decay of the first moment.
         nesterov: look one step ahead.
         weight_decay: coefficient of the L2 penalty's gradient.
         weight_decay_on: ``"all"`` parameters, or ``"kernels"`` alone, which
             spares biases and BatchNorm.
+        adam_ratio: of ``"muon"``, the learning rate of AdamW in units of the other.
 
     Raises:
         UserError: for a value out of range.
     """
     if not 0 <= momentum < 1:
         raise UserError(f"optimizer.momentum must be in [0, 1), and is {momentum}")
-    if not weight_decay >= 0:
-        raise UserError(
-            f"optimizer.weight_decay must not be negative, and is {weight_decay}"
-        )
+    for field, value in (("weight_decay", weight_decay), ("adam_ratio", adam_ratio)):
+        if not value >= 0:
+            raise UserError(f"optimizer.{field} must not be negative, and is {value}")
     masks: dict[str, Callable | None] = {"all": None, "kernels": is_kernel}
     if weight_decay_on not in masks:
         raise UserError(
             "optimizer.weight_decay_on must be 'all' or 'kernels', "
             f"not {weight_decay_on!r}"
         )
-    return optax.chain(
-        optax.add_decayed_weights(weight_decay, mask=masks[weight_decay_on]),
-        optax.sgd(schedule, momentum=momentum or None, nesterov=nesterov),
-    )
+    mask = masks[weight_decay_on]
+    if name == "sgd":
+        return optax.chain(
+            optax.add_decayed_weights(weight_decay, mask=mask),
+            optax.sgd(schedule, momentum=momentum or None, nesterov=nesterov),
+        )
+    if name == "adamw":
+        return optax.adamw(
+            schedule,
+            b1=momentum,
+            weight_decay=weight_decay,
+            mask=mask,
+            nesterov=nesterov,
+        )
+    if name == "muon":
+        return optax.contrib.muon(
+            schedule,
+            beta=momentum,
+            nesterov=nesterov,
+            weight_decay=weight_decay,
+            adam_b1=momentum,
+            adam_weight_decay=weight_decay if mask is None else 0.0,
+            adam_learning_rate=lambda step: adam_ratio * schedule(step),
+            muon_weight_dimension_numbers=_as_matrices,
+        )
+    raise UserError(f"optimizer.name must be 'sgd', 'adamw' or 'muon', not {name!r}")
+
+
+def _as_matrices(params: dict[str, jax.Array]) -> dict[str, Any]:
+    dimensions = optax.contrib.MuonDimensionNumbers((0, 1, 2), 3)
+    return {
+        name: dimensions if array.ndim == 4 else None for name, array in params.items()
+    }
 
 
 def is_kernel(params: dict[str, jax.Array]) -> dict[str, bool]:

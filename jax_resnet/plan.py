@@ -12,17 +12,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 from ml_collections import ConfigDict
 
-from jax_resnet import data, model, optimizer
+from jax_resnet import augment, data, model, optimizer
 from jax_resnet import state as states
 from jax_resnet.errors import UserError
 from jax_resnet.memory import available_bytes, exhaustion_explained
+from jax_resnet.mixing import Mix, make_mix
+from jax_resnet.objective import Objective
 from jax_resnet.parallel import Devices
 from jax_resnet.predict import Predictor
 from jax_resnet.programs import Programs
 from jax_resnet.record import Architecture
-from jax_resnet.state import TrainState
+from jax_resnet.state import TrainState, Weights
+from jax_resnet.steps import StepOptions
 
 
 def describe_data(settings: ConfigDict) -> data.Description:
@@ -74,7 +78,7 @@ class Plan:
         Raises:
             UserError: if a setting is out of range.
         """
-        options, batch_size = self.settings.optimizer, self.settings.train.batch_size
+        batch_size, is_mixed = self.settings.train.batch_size, self._mix is not None
         if batch_size > self.described.n_train:
             raise UserError(
                 f"train.batch_size is {batch_size}, and there are only "
@@ -84,7 +88,8 @@ class Plan:
             raise UserError(
                 f"train.batch_size is {batch_size}, and {self.devices.count} devices "
                 f"with train.accumulation={self.settings.train.accumulation} need a "
-                f"multiple of {self._unit}: change it, or mesh.devices"
+                f"multiple of {self._unit}{' (of pairs, to mix them)' * is_mixed}: "
+                "change it, or mesh.devices"
             )
         statistics = self.settings.mesh.batch_norm
         if statistics not in ("global", "device"):
@@ -92,38 +97,64 @@ class Plan:
                 f"mesh.batch_norm must be 'global' or 'device', not {statistics!r}"
             )
         axis_name = self.devices.axis_name if statistics == "global" else None
-        sgd = optimizer.sgd(
-            self._schedule(self.described.n_train // batch_size),
-            momentum=options.momentum,
-            nesterov=options.nesterov,
-            weight_decay=options.weight_decay,
-            weight_decay_on=options.weight_decay_on,
+        options = StepOptions(
+            accumulation=self.settings.train.accumulation,
+            average_statistics=statistics == "device",
+            skip_nonfinite=self.settings.train.max_skipped_steps > 0,
+            sam_rho=self.settings.optimizer.sam_rho,
+            sam_adaptive=self.settings.optimizer.sam_adaptive,
+            ema_decay=self.settings.ema.decay,
+            statistics_steps=self.settings.ema.statistics_steps,
         )
-        network = model.initialize(key, **self.architecture, axis_name=axis_name)
-        graphdef, state = states.create(network, sgd)
+        updates = self._optimizer(self.described.n_train // batch_size)
+        network = model.initialize(
+            key,
+            **self.architecture,
+            axis_name=axis_name,
+            zero_init_residual=self.settings.model.zero_init_residual,
+        )
+        graphdef, state = states.create(
+            network, updates, with_average=options.ema_decay > 0
+        )
         programs = Programs(
-            graphdef,
-            sgd,
+            self._objective(graphdef),
+            updates,
+            options,
             devices=self.devices,
             info=self.info,
-            recipe=self.settings.augment.recipe,
-            augment_settings=self._augment_settings(),
             n_train=self.described.n_train,
             n_eval=self.described.n_eval,
             batch_size=batch_size,
             eval_batch_size=self.settings.train.eval_batch_size,
-            accumulation=self.settings.train.accumulation,
-            average_statistics=statistics == "device",
-            skip_nonfinite=self.settings.train.max_skipped_steps > 0,
             loop_on_device=self.devices.first.platform != "cpu",
             streamed=self._is_streamed(),
         )
         return programs, state
 
+    def _objective(self, graphdef: nnx.GraphDef[model.ResNet]) -> Objective:
+        settings = self.settings
+        return Objective(
+            graphdef,
+            augment.build(
+                settings.augment.recipe,
+                self._augment_settings(),
+                mean=self.info.mean,
+                std=self.info.std,
+            ),
+            mix=self._mix,
+            label_smoothing=settings.train.label_smoothing,
+            stochastic_depth=settings.model.stochastic_depth,
+        )
+
+    @property
+    def _mix(self) -> Mix | None:
+        return make_mix(**self.settings.mix.to_dict())
+
     @property
     def _unit(self) -> int:
         """What the size of a batch is a multiple of."""
-        return self.devices.count * self.settings.train.accumulation
+        pair = 1 if self._mix is None else 2
+        return self.devices.count * self.settings.train.accumulation * pair
 
     def _is_streamed(self) -> bool:
         placement = self.settings.data.placement
@@ -149,19 +180,15 @@ class Plan:
         Raises:
             UserError: if it is not of this architecture.
         """
-        template = {"params": state.params, "batch_stats": state.batch_stats}
+        template = {"state": Weights(state.params, state.batch_stats)}
         try:
-            weights = states.from_arrays({"state": template}, source.stored.arrays)
+            weights = states.from_arrays(template, source.stored.arrays)["state"]
         except UserError as error:
             raise UserError(
                 f"train.initial_model {str(source.source)!r} does not fit: {error}; "
                 "set model.* and data.name to what it was trained with"
             ) from error
-        return dataclasses.replace(
-            state,
-            params=weights["state"]["params"],
-            batch_stats=weights["state"]["batch_stats"],
-        )
+        return state.restarted(weights)
 
     def learning_rates(self, steps_per_epoch: int) -> list[float]:
         """The learning rate of each epoch's last step."""
@@ -186,9 +213,22 @@ class Plan:
         programs.compile(self.devices.place(state))
         return programs.train_step.memory()
 
+    def _optimizer(self, steps_per_epoch: int) -> optax.GradientTransformation:
+        options = self.settings.optimizer
+        return optimizer.make_optimizer(
+            options.name,
+            self._schedule(steps_per_epoch),
+            momentum=options.momentum,
+            nesterov=options.nesterov,
+            weight_decay=options.weight_decay,
+            weight_decay_on=options.weight_decay_on,
+            adam_ratio=options.adam_ratio,
+        )
+
     def _schedule(self, steps_per_epoch: int) -> optax.Schedule:
         options, epochs = self.settings.optimizer, self.settings.train.epochs
-        return optimizer.cosine_schedule(
+        return optimizer.make_schedule(
+            options.schedule,
             optimizer.scaled_learning_rate(
                 options.learning_rate,
                 batch_size=self.settings.train.batch_size,

@@ -1,24 +1,26 @@
 """Everything that is compiled for a run, from shapes alone, before data is there."""
 
 import time
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from flax import nnx
 
 from jax_resnet import augment, data
+from jax_resnet.average import mean_statistics
 from jax_resnet.feed import Feed
-from jax_resnet.model import ResNet
+from jax_resnet.objective import Objective
 from jax_resnet.parallel import REPLICATED, Devices, split_along
 from jax_resnet.repeated import Repeated
-from jax_resnet.state import TrainState
+from jax_resnet.state import Arrays, TrainState
 from jax_resnet.steps import (
+    StepOptions,
     make_epoch_order,
     make_indexed_eval_step,
+    make_indexed_statistics_step,
     make_indexed_train_step,
     make_train_step,
 )
@@ -31,47 +33,38 @@ class Programs:
     Attributes:
         train_step: over the carry ``(state, sums)``.
         eval_step: over the carry ``(sums, index)``.
+        statistics_step: over the carry ``(total, step)``; None without an average.
+        statistics_steps: how many of these at the end of an epoch.
         feed: brings the images to them.
         batch_size: images of a training step.
         steps_per_epoch: of training.
 
     Args:
-        graphdef: of the model.
+        objective: what is minimised.
         optimizer: of the parameters.
+        options: how.
         devices: that compute together.
         info: of the data set.
-        recipe: names of the augmentations, in order.
-        augment_settings: by name.
         n_train: number of training images.
         n_eval: number of validation images.
         batch_size: of a training step, on all devices.
         eval_batch_size: of an evaluation step, likewise.
-        accumulation: see :func:`~jax_resnet.steps.make_train_step`.
-        average_statistics: likewise.
-        skip_nonfinite: likewise.
         loop_on_device: see :class:`~jax_resnet.repeated.Repeated`.
         streamed: see :class:`~jax_resnet.feed.Feed`.
-
-    Raises:
-        UserError: for an augmentation that is unknown or out of range.
     """
 
     def __init__(
         self,
-        graphdef: nnx.GraphDef[ResNet],
+        objective: Objective,
         optimizer: optax.GradientTransformation,
+        options: StepOptions,
         *,
         devices: Devices,
         info: data.DatasetInfo,
-        recipe: Sequence[str],
-        augment_settings: Mapping[str, Mapping[str, Any]],
         n_train: int,
         n_eval: int,
         batch_size: int,
         eval_batch_size: int,
-        accumulation: int = 1,
-        average_statistics: bool = False,
-        skip_nonfinite: bool = False,
         loop_on_device: bool,
         streamed: bool = False,
     ):
@@ -82,7 +75,7 @@ class Programs:
             make_epoch_order(
                 n_train,
                 batch_size=batch_size,
-                accumulation=accumulation,
+                accumulation=options.accumulation,
                 sharding=None if streamed else devices.sharding(split_along(2)),
             ),
             image_shape=info.image_shape,
@@ -90,37 +83,43 @@ class Programs:
             n_eval=n_eval,
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
-            accumulation=accumulation,
+            accumulation=options.accumulation,
             streamed=streamed,
         )
         self.steps_per_epoch = self.feed.steps_per_epoch
-        transform = augment.build(
-            recipe, augment_settings, mean=info.mean, std=info.std
-        )
-        normalize = partial(augment.normalize, mean=info.mean, std=info.std)
+        self.statistics_steps = min(options.statistics_steps, self.steps_per_epoch)
+        axis_name = devices.axis_name
         train_step = make_train_step(
-            graphdef,
+            objective,
             optimizer,
-            transform,
-            accumulation=accumulation,
+            options,
             unroll=not loop_on_device,
-            axis_name=devices.axis_name,
-            average_statistics=average_statistics,
-            skip_nonfinite=skip_nonfinite,
+            axis_name=axis_name,
         )
         eval_step = make_indexed_eval_step(
-            graphdef,
-            normalize,
+            objective.graphdef,
+            partial(augment.normalize, mean=info.mean, std=info.std),
             batch_size=self.feed.eval_batch_size // devices.count,
-            axis_name=devices.axis_name,
+            axis_name=axis_name,
+        )
+        statistics_step = make_indexed_statistics_step(
+            objective,
+            axis_name=axis_name,
+            average_statistics=options.average_statistics,
         )
         repeated = partial(Repeated, loop_on_device=loop_on_device, devices=devices)
+        train_layouts = [*self.feed.train_layouts, REPLICATED]
         self.train_step = repeated(
-            make_indexed_train_step(train_step, axis_name=devices.axis_name),
-            layouts=[*self.feed.train_layouts, REPLICATED],
+            make_indexed_train_step(train_step, axis_name=axis_name),
+            layouts=train_layouts,
         )
         self.eval_step = repeated(
-            eval_step, layouts=[REPLICATED, REPLICATED, *self.feed.eval_layouts]
+            eval_step, layouts=[REPLICATED, *self.feed.eval_layouts]
+        )
+        self.statistics_step = (
+            repeated(statistics_step, layouts=[REPLICATED, *train_layouts])
+            if options.ema_decay
+            else None
         )
 
     def compile(self, state: TrainState) -> float:
@@ -128,10 +127,14 @@ class Programs:
         started = time.monotonic()
         key = self.devices.place(jax.random.key(0))
         sums = self.zeros()
-        self.train_step.compile((state, sums), *self.feed.abstract_train(), key)
-        carry = self.eval_carry(sums)
-        statics = (state.params, state.batch_stats)
-        self.eval_step.compile(carry, *statics, *self.feed.abstract_eval())
+        training = (*self.feed.abstract_train(), key)
+        self.train_step.compile((state, sums), *training)
+        self.eval_step.compile(
+            self.eval_carry(sums), state.weights, *self.feed.abstract_eval()
+        )
+        if self.statistics_step is not None:
+            carry = self.statistics_carry(state, 0)
+            self.statistics_step.compile(carry, state.weights.params, *training)
         return time.monotonic() - started
 
     def zeros(self) -> Sums:
@@ -141,3 +144,20 @@ class Programs:
     def eval_carry(self, sums: Sums) -> tuple[Sums, jax.Array]:
         """What evaluation begins the images that are there with."""
         return sums, self.devices.place(jnp.int32(0))
+
+    def statistics_carry(
+        self, state: TrainState, first: int
+    ) -> tuple[Arrays, jax.Array]:
+        """What the average's statistics begin with, at the first step."""
+        shapes = {name: value.shape for name, value in state.batch_stats.items()}
+        zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+        return self.devices.place((zeros, np.int32(first)))
+
+    def with_statistics(self, state: TrainState, total: Arrays) -> TrainState:
+        """The state whose average has the statistics of a total."""
+        assert state.average is not None
+        found = _mean_statistics(total, self.statistics_steps)
+        return replace(state, average=replace(state.average, batch_stats=found))
+
+
+_mean_statistics = jax.jit(mean_statistics, static_argnums=1)

@@ -77,8 +77,8 @@ class RunRecord:
 
     def _check_consistency(self) -> None:
         model, dataset = self.model, self.dataset
-        settings = {name: model[name] for name in self.config["model"]}  # type: ignore[literal-required]
-        if settings != self.config["model"]:
+        settings = self.config["model"]
+        if any(settings.get(n, v) != v for n, v in model.items()):
             raise ValueError("the model is not the config's")
         shape = model["num_classes"], model["in_channels"]
         if shape != (dataset.num_classes, dataset.image_shape[-1]):

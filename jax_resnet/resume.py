@@ -32,11 +32,15 @@ FREE_FIELDS = (
 # what it is, and its steps are counted as before.
 CHANGEABLE_FIELDS = (
     "augment.",
+    "mix.",
     "optimizer.",
+    "ema.",
     "model.dtype",
+    "model.stochastic_depth",
     "mesh.batch_norm",
     "train.accumulation",
     "train.epochs",
+    "train.label_smoothing",
     "train.max_skipped_steps",
 )
 
@@ -65,6 +69,7 @@ class ResumePoint:
         Raises:
             UserError: if the checkpoint is damaged, or of another model.
         """
+        # Of a run that keeps an average, the training's own weights come last.
         arrays = self.checkpoint.arrays("model") | self.checkpoint.arrays("training")
         template: dict[str, Any] = {"state": state, "sums": sums}
         restored = states.from_arrays(template, arrays)
@@ -158,12 +163,13 @@ class Saver:
     def _save(
         self, state: TrainState, sums: Sums, metrics: Mapping[str, float] | None
     ) -> None:
+        model = states.to_arrays({"state": state.weights})
         training = states.to_arrays({"state": state, "sums": sums})
-        weights = ("state.params.", "state.batch_stats.")
-        names = [name for name in training if name.startswith(weights)]
+        if state.average is None:  # else these are the weights before the average
+            training = {n: a for n, a in training.items() if n not in model}
         self._writer.save(
             int(state.step),
-            model={name: training.pop(name) for name in names},
+            model=model,
             training=training,
             metadata=dataclasses.asdict(self._record),
             metrics=metrics,

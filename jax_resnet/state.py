@@ -22,20 +22,51 @@ T = TypeVar("T")
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class Weights:
+    """What a model is made of.
+
+    Attributes:
+        params: float32 parameters by dotted name, such as ``head.kernel``.
+        batch_stats: float32 running statistics of BatchNorm by dotted name.
+    """
+
+    params: Arrays
+    batch_stats: Arrays
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class TrainState:
     """Everything that a training step changes.
 
     Attributes:
         step: number of steps taken, an int32 scalar.
-        params: float32 parameters by dotted name, such as ``head.kernel``.
-        batch_stats: float32 running statistics of BatchNorm by dotted name.
+        params: see :class:`Weights`.
+        batch_stats: likewise.
         opt_state: the optimizer's state.
+        average: of the weights over the steps, where the run keeps one.
     """
 
     step: Leaf
     params: Arrays
     batch_stats: Arrays
     opt_state: Any
+    average: Weights | None = None
+
+    @property
+    def weights(self) -> Weights:
+        """What is evaluated, saved as the model, and served."""
+        return self.average or Weights(self.params, self.batch_stats)
+
+    def restarted(self, weights: Weights) -> "TrainState":
+        """The state with other weights, also as the average."""
+        average = None if self.average is None else jax.tree.map(jnp.copy, weights)
+        return dataclasses.replace(
+            self,
+            params=weights.params,
+            batch_stats=weights.batch_stats,
+            average=average,
+        )
 
 
 def split(model: ResNet) -> tuple[nnx.GraphDef[ResNet], Arrays, Arrays]:
@@ -52,17 +83,22 @@ def merge(
 
 
 def create(
-    model: ResNet, optimizer: optax.GradientTransformation
+    model: ResNet,
+    optimizer: optax.GradientTransformation,
+    *,
+    with_average: bool = False,
 ) -> tuple[nnx.GraphDef[ResNet], TrainState]:
     """The model's static definition, and the state before the first step."""
     graphdef, params, batch_stats = split(model)
+    weights = Weights(params, batch_stats)
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=batch_stats,
         opt_state=optimizer.init(params),
+        average=weights if with_average else None,
     )
-    return graphdef, state
+    return graphdef, state.restarted(weights)
 
 
 def parameter_count(params: Arrays) -> int:

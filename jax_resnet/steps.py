@@ -12,76 +12,104 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from jax_resnet.augment import Augment
+from jax_resnet import average, sharpness
 from jax_resnet.model import ResNet
-from jax_resnet.state import Arrays, TrainState, merge, split
+from jax_resnet.objective import Objective, Seen
+from jax_resnet.state import Arrays, TrainState, Weights, merge
 from jax_resnet.sums import Sums, sum_metrics
 
 TrainStep = Callable[..., tuple[TrainState, Sums]]
 
 
-def make_train_step(
-    graphdef: nnx.GraphDef[ResNet],
-    optimizer: optax.GradientTransformation,
-    augment: Augment,
-    *,
-    accumulation: int = 1,
-    unroll: bool = False,
-    axis_name: str | None = None,
-    average_statistics: bool = False,
-    skip_nonfinite: bool = False,
-) -> TrainStep:
-    """The pure function ``(state, images, labels, keys) -> (state, sums)``.
+@dataclasses.dataclass(frozen=True)
+class StepOptions:
+    """How a training step goes about it.
 
-    ``images`` are uint8 ``[b, h, w, c]``, ``labels`` int32 ``[b]``; ``keys`` ``[b]``
-    drive the augmentation of each. The sums are of this batch, before the update.
-
-    Args:
-        graphdef: of the model.
-        optimizer: of its parameters.
-        augment: what the model gets to see of the images.
+    Attributes:
         accumulation: the batch is taken in so many equal parts, one after the other,
             and their gradients are averaged before the one update. BatchNorm sees a
             part at a time.
-        unroll: write the parts out instead of looping over them.
-        axis_name: of the mesh whose devices each have a part of the batch, if any.
-        average_statistics: BatchNorm saw the images of a device alone; the running
+        average_statistics: BatchNorm sees the images of a device alone; the running
             statistics are then averaged over the devices.
         skip_nonfinite: a batch whose loss or gradient is not finite changes nothing
             but the number of steps taken, and its sums are empty.
+        sam_rho: radius of sharpness-aware minimisation, which takes the gradients
+            twice; 0 for none. See :func:`~jax_resnet.sharpness.ascend`.
+        sam_adaptive: likewise.
+        ema_decay: of the state's average, see :func:`~jax_resnet.average.update`; 0
+            for states that have none.
+        statistics_steps: batches that give the average its BatchNorm statistics.
+
+    Raises:
+        UserError: for a value out of range.
     """
 
+    accumulation: int = 1
+    average_statistics: bool = False
+    skip_nonfinite: bool = False
+    sam_rho: float = 0.0
+    sam_adaptive: bool = False
+    ema_decay: float = 0.0
+    statistics_steps: int = 1
+
+    def __post_init__(self) -> None:
+        sharpness.check(self.sam_rho)
+        average.check(self.ema_decay, self.statistics_steps)
+
+
+def make_train_step(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    options: StepOptions = StepOptions(),
+    *,
+    unroll: bool = False,
+    axis_name: str | None = None,
+) -> TrainStep:
+    """The pure function ``(state, images, labels, keys, epoch) -> (state, sums)``.
+
+    ``images`` are uint8 ``[b, h, w, c]``, ``labels`` int32 ``[b]``; ``keys`` ``[b]``
+    drive what is random about each; ``epoch`` is an int32 scalar. The sums are of this
+    batch, before the update.
+
+    Args:
+        objective: what is minimised.
+        optimizer: of the model's parameters.
+        options: how.
+        unroll: write the parts of an accumulation out instead of looping over them.
+        axis_name: of the mesh whose devices each have a part of the batch, if any.
+    """
+    accumulation = options.accumulation
+
     def gradients_of(
-        params: Arrays, batch_stats: Arrays, images: Array, labels: Array, keys: Array
+        params: Arrays, batch_stats: Arrays, seen: Seen
     ) -> tuple[Arrays, Sums, Arrays]:
-        inputs = augment(keys, images)
-
-        def loss_fn(params: Arrays) -> tuple[Array, tuple[Sums, Arrays]]:
-            model = merge(graphdef, params, batch_stats)
-            losses, sums = sum_metrics(model(inputs, train=True), labels)
-            return losses.mean(), (sums, split(model)[2])
-
-        gradients, (sums, new_stats) = jax.grad(loss_fn, has_aux=True)(params)
-        return gradients, sums, new_stats
-
-    def accumulated(state: TrainState, batch: Any) -> tuple[Arrays, Sums, Arrays]:
         if accumulation == 1:
-            return gradients_of(state.params, state.batch_stats, *batch)
+            return together(*objective.gradients(params, batch_stats, seen))
 
         def add(carry: Any, part: Any) -> tuple[Any, None]:
             gradients, sums, batch_stats = carry
-            more, part_sums, batch_stats = gradients_of(
-                state.params, batch_stats, *part
+            more, part_sums, batch_stats = objective.gradients(
+                params, batch_stats, part
             )
             gradients = jax.tree.map(jnp.add, gradients, more)
             return (gradients, sums + part_sums, batch_stats), None
 
-        parts = jax.tree.map(lambda x: x.reshape(accumulation, -1, *x.shape[1:]), batch)
-        zeros = jax.tree.map(jnp.zeros_like, state.params)
+        parts = jax.tree.map(lambda x: x.reshape(accumulation, -1, *x.shape[1:]), seen)
+        zeros = jax.tree.map(jnp.zeros_like, params)
         (gradients, sums, batch_stats), _ = lax.scan(
-            add, (zeros, Sums.zeros(), state.batch_stats), parts, unroll=unroll
+            add, (zeros, Sums.zeros(), batch_stats), parts, unroll=unroll
         )
         gradients = jax.tree.map(lambda total: total / accumulation, gradients)
+        return together(gradients, sums, batch_stats)
+
+    def together(
+        gradients: Arrays, sums: Sums, batch_stats: Arrays
+    ) -> tuple[Arrays, Sums, Arrays]:
+        """What the devices found, as one."""
+        if axis_name is not None:
+            gradients, sums = lax.pmean(gradients, axis_name), sums.total(axis_name)
+            if options.average_statistics:
+                batch_stats = lax.pmean(batch_stats, axis_name)
         return gradients, sums, batch_stats
 
     def train_step(
@@ -89,22 +117,38 @@ def make_train_step(
         images: UInt8[Array, "b h w c"],
         labels: Int[Array, " b"],
         keys: Key[Array, " b"],
+        epoch: Int[Array, ""],
     ) -> tuple[TrainState, Sums]:
-        gradients, sums, batch_stats = accumulated(state, (images, labels, keys))
-        if axis_name is not None:
-            gradients, sums = lax.pmean(gradients, axis_name), sums.total(axis_name)
-            if average_statistics:
-                batch_stats = lax.pmean(batch_stats, axis_name)
+        seen = objective.see(images, labels, keys, epoch)
+        gradients, sums, batch_stats = gradients_of(
+            state.params, state.batch_stats, seen
+        )
+        if options.sam_rho:
+            # The statistics stay those of the weights, not of their neighbours.
+            above = sharpness.ascend(
+                state.params,
+                gradients,
+                rho=options.sam_rho,
+                adaptive=options.sam_adaptive,
+            )
+            gradients, _, _ = gradients_of(above, state.batch_stats, seen)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        new = (params, batch_stats, opt_state, sums)
-        if skip_nonfinite:
+        new = TrainState(state.step, params, batch_stats, opt_state, state.average)
+        if state.average is not None:
+            averaged = average.update(
+                state.average.params, params, state.step, decay=options.ema_decay
+            )
+            new = dataclasses.replace(
+                new, average=dataclasses.replace(state.average, params=averaged)
+            )
+        if options.skip_nonfinite:
             leaves = (sums.loss, *gradients.values())
             finite = jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]))
-            old = (state.params, state.batch_stats, state.opt_state, Sums.zeros())
-            new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
-        params, batch_stats, opt_state, sums = new
-        return TrainState(state.step + 1, params, batch_stats, opt_state), sums
+            new, sums = jax.tree.map(
+                lambda a, b: jnp.where(finite, a, b), (new, sums), (state, Sums.zeros())
+            )
+        return dataclasses.replace(new, step=state.step + 1), sums
 
     return train_step
 
@@ -118,6 +162,7 @@ def make_indexed_train_step(
     there, augments image ``i`` of it with ``split(fold_in(key, step), b)[i]``, and
     adds to the epoch's sums. With an axis, each device has its columns of the order.
     """
+    take = _batch_of(axis_name)
 
     def indexed_train_step(
         carry: tuple[TrainState, Sums],
@@ -127,26 +172,67 @@ def make_indexed_train_step(
         key: Key[Array, ""],
     ) -> tuple[TrainState, Sums]:
         state, sums = carry
-        _, parts, own = order.shape
-        batch = lax.dynamic_index_in_dim(
-            order, state.step % order.shape[0], keepdims=False
-        ).reshape(-1)
-        devices = 1 if axis_name is None else lax.axis_size(axis_name)
-        keys = jax.random.split(
-            jax.random.fold_in(key, state.step), parts * devices * own
-        )
-        if axis_name is not None:
-            first = lax.axis_index(axis_name) * own
-            keys = lax.dynamic_slice_in_dim(
-                keys.reshape(parts, devices * own), first, own, axis=1
-            ).reshape(-1)
-        new_state, batch_sums = train_step(state, images[batch], labels[batch], keys)
+        batch = take(state.step, images, labels, order, key)
+        new_state, batch_sums = train_step(state, *batch)
         sums = sums + batch_sums
         first_bad = (sums.bad_step < 0) & ~jnp.isfinite(batch_sums.loss)
         bad_step = jnp.where(first_bad, new_state.step, sums.bad_step)
         return new_state, dataclasses.replace(sums, bad_step=bad_step)
 
     return indexed_train_step
+
+
+def _batch_of(axis_name: str | None) -> Callable:
+    """What :class:`Objective` sees in a step: images, labels, keys and epoch."""
+
+    def batch_of(
+        step: Int[Array, ""], images: Array, labels: Array, order: Array, key: Array
+    ) -> tuple[Array, ...]:
+        steps, parts, own = order.shape
+        batch = lax.dynamic_index_in_dim(order, step % steps, keepdims=False)
+        batch = batch.reshape(-1)
+        devices = 1 if axis_name is None else lax.axis_size(axis_name)
+        keys = jax.random.split(jax.random.fold_in(key, step), parts * devices * own)
+        if axis_name is not None:
+            first = lax.axis_index(axis_name) * own
+            keys = lax.dynamic_slice_in_dim(
+                keys.reshape(parts, devices * own), first, own, axis=1
+            ).reshape(-1)
+        return images[batch], labels[batch], keys, step // steps
+
+    return batch_of
+
+
+def make_indexed_statistics_step(
+    objective: Objective,
+    *,
+    axis_name: str | None = None,
+    average_statistics: bool = False,
+) -> Callable:
+    """The step ``((total, step), params, images, labels, order, key)``.
+
+    It sees the batch that training sees in that step, takes BatchNorm's statistics of
+    it under the parameters, adds them to the total, and moves on by one: see
+    :func:`~jax_resnet.average.mean_statistics`.
+    """
+    take = _batch_of(axis_name)
+
+    def indexed_statistics_step(
+        carry: tuple[Arrays, Int[Array, ""]],
+        params: Arrays,
+        images: UInt8[Array, "n h w c"],
+        labels: Int[Array, " n"],
+        order: Int[Array, "steps parts b"],
+        key: Key[Array, ""],
+    ) -> tuple[Arrays, Int[Array, ""]]:
+        total, step = carry
+        seen = objective.see(*take(step, images, labels, order, key))
+        found = objective.statistics(params, average.no_statistics(total), seen)
+        if axis_name is not None and average_statistics:
+            found = lax.pmean(found, axis_name)
+        return jax.tree.map(jnp.add, total, found), step + 1
+
+    return indexed_statistics_step
 
 
 def make_indexed_eval_step(
@@ -156,7 +242,7 @@ def make_indexed_eval_step(
     batch_size: int,
     axis_name: str | None = None,
 ) -> Callable:
-    """The step ``((sums, index), params, batch_stats, images, labels)``.
+    """The step ``((sums, index), weights, images, labels)``.
 
     It adds batch ``index`` of the images to the sums and moves on by one. They are
     padded to whole batches with labels of -1. With an axis, each device has images
@@ -165,8 +251,7 @@ def make_indexed_eval_step(
 
     def indexed_eval_step(
         carry: tuple[Sums, Int[Array, ""]],
-        params: Arrays,
-        batch_stats: Arrays,
+        weights: Weights,
         images: UInt8[Array, "n h w c"],
         labels: Int[Array, " n"],
     ) -> tuple[Sums, Int[Array, ""]]:
@@ -174,7 +259,8 @@ def make_indexed_eval_step(
         start = index * batch_size
         batch = lax.dynamic_slice_in_dim(images, start, batch_size)
         batch_labels = lax.dynamic_slice_in_dim(labels, start, batch_size)
-        logits = merge(graphdef, params, batch_stats)(normalize(batch))
+        model = merge(graphdef, weights.params, weights.batch_stats)
+        logits = model(normalize(batch))
         found = sum_metrics(logits, batch_labels)[1]
         if axis_name is not None:
             found = found.total(axis_name)

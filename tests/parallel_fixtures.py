@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 
-from jax_resnet import data, model, optimizer, state
+from jax_resnet import augment, data, model, optimizer, state
+from jax_resnet.objective import Objective
 from jax_resnet.parallel import Devices
 from jax_resnet.programs import Programs
+from jax_resnet.steps import StepOptions
 
 N_TRAIN, N_EVAL, BATCH = 168, 50, 32
 STEPS_PER_EPOCH = N_TRAIN // BATCH
@@ -56,28 +58,48 @@ def unchecked():
 class Steps:
     """Compiled steps on the first devices, and the state that they begin with."""
 
-    def __init__(self, count, *, learning_rate=0.1, statistics="global", **options):
+    def __init__(
+        self,
+        count,
+        *,
+        learning_rate=0.1,
+        statistics="global",
+        streamed=False,
+        accumulation=1,
+        ema_decay=0.0,
+        objective=None,
+        **options,
+    ):
         self.devices = Devices(tuple(jax.devices()[:count]))
         axis_name = self.devices.axis_name if statistics == "global" else None
-        self.sgd = optimizer.sgd(optimizer.cosine_schedule(learning_rate, 60))
+        self.sgd = optimizer.make_optimizer(
+            "sgd", optimizer.make_schedule("cosine", learning_rate, 60)
+        )
         network = model.initialize(
             jax.random.key(0), depth=8, num_classes=5, axis_name=axis_name
         )
-        self.graphdef, initial = state.create(network, self.sgd)
+        self.graphdef, initial = state.create(
+            network, self.sgd, with_average=ema_decay > 0
+        )
+        transform = augment.build(RECIPE, SETTINGS, mean=INFO.mean, std=INFO.std)
         self.programs = Programs(
-            self.graphdef,
+            Objective(self.graphdef, transform, **objective or {}),
             self.sgd,
+            StepOptions(
+                accumulation=accumulation,
+                average_statistics=statistics == "device",
+                ema_decay=ema_decay,
+                statistics_steps=2,
+                **options,
+            ),
             devices=self.devices,
             info=INFO,
-            recipe=RECIPE,
-            augment_settings=SETTINGS,
             n_train=N_TRAIN,
             n_eval=N_EVAL,
             batch_size=BATCH,
             eval_batch_size=20,
-            average_statistics=statistics == "device",
             loop_on_device=False,
-            **options,
+            streamed=streamed,
         )
         self.state = jax.device_get(initial)
         with unchecked():
@@ -95,12 +117,12 @@ class Steps:
 
     def evaluate(self, of):
         """The sums over the validation images."""
-        statics = self.devices.place((of.params, of.batch_stats))
+        weights = self.devices.place(of.weights)
         sums, done = self.programs.zeros(), 0
         for piece in self.programs.feed.evaluation():
             carry = self.programs.eval_carry(sums)
             count, done = piece.end - done, piece.end
-            carry = self.programs.eval_step(carry, count, *statics, *piece.arrays)
+            carry = self.programs.eval_step(carry, count, weights, *piece.arrays)
             sums = carry[0]
         assert done == self.programs.feed.eval_steps
         return jax.device_get(sums)

@@ -7,14 +7,14 @@ from jax_resnet.errors import UserError
 
 
 def test_cosine_decays_from_the_peak_to_zero():
-    schedule = optimizer.cosine_schedule(0.1, 100)
+    schedule = optimizer.make_schedule("cosine", 0.1, 100)
     steps = np.arange(101)
     expected = 0.05 * (1 + np.cos(np.pi * steps / 100))
     np.testing.assert_allclose(schedule(jnp.asarray(steps)), expected, atol=1e-8)
 
 
 def test_warmup_rises_linearly_then_decays():
-    schedule = optimizer.cosine_schedule(0.1, 110, warmup_steps=10)
+    schedule = optimizer.make_schedule("cosine", 0.1, 110, warmup_steps=10)
     rates = np.asarray(schedule(jnp.arange(111)))
     np.testing.assert_allclose(rates[:11], np.linspace(0, 0.1, 11), atol=1e-8)
     expected = 0.05 * (1 + np.cos(np.pi * np.arange(101) / 100))
@@ -24,8 +24,9 @@ def test_warmup_rises_linearly_then_decays():
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("decay_on", ["all", "kernels"])
 def test_sgd_against_its_definition(nesterov, decay_on):
-    sgd = optimizer.sgd(
-        optimizer.cosine_schedule(0.1, 3),
+    sgd = optimizer.make_optimizer(
+        "sgd",
+        optimizer.make_schedule("cosine", 0.1, 3),
         nesterov=nesterov,
         weight_decay=0.01,
         weight_decay_on=decay_on,
@@ -60,7 +61,9 @@ def test_sgd_against_its_definition(nesterov, decay_on):
 )
 def test_bad_sgd(settings, message):
     with pytest.raises(UserError, match=message):
-        optimizer.sgd(optimizer.cosine_schedule(0.1, 3), **settings)
+        optimizer.make_optimizer(
+            "sgd", optimizer.make_schedule("cosine", 0.1, 3), **settings
+        )
 
 
 @pytest.mark.parametrize(
@@ -68,7 +71,7 @@ def test_bad_sgd(settings, message):
 )
 def test_bad_schedule(arguments):
     with pytest.raises(UserError, match="optimizer"):
-        optimizer.cosine_schedule(*arguments)
+        optimizer.make_schedule("cosine", *arguments)
 
 
 @pytest.mark.parametrize(

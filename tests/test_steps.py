@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 
 from jax_resnet import model, optimizer, state, steps
+from jax_resnet.objective import Objective
 from jax_resnet.repeated import Repeated
+from jax_resnet.steps import StepOptions
 from jax_resnet.sums import Sums, sum_metrics
 
 N, BATCH, CLASSES = 40, 8, 5
 SHAPE = (8, 8, 3)
 
 
-def noisy(keys, images):
+def noisy(keys, images, epoch):
     noise = jax.vmap(lambda key: jax.random.normal(key, SHAPE))(keys)
     return scale(images) + 0.1 * noise
 
@@ -29,13 +31,13 @@ def keys_of(seed):
 
 @pytest.fixture(scope="module")
 def setup():
-    sgd = optimizer.sgd(optimizer.cosine_schedule(0.05, 20))
+    sgd = optimizer.make_optimizer("sgd", optimizer.make_schedule("cosine", 0.05, 20))
     network = model.initialize(jax.random.key(0), depth=8, num_classes=CLASSES)
     graphdef, train_state = state.create(network, sgd)
     generator = np.random.default_rng(0)
     images = jnp.asarray(generator.integers(0, 256, (N, *SHAPE), np.uint8))
     labels = jnp.asarray(generator.integers(0, CLASSES, N, np.int32))
-    train_step = steps.make_train_step(graphdef, sgd, noisy)
+    train_step = steps.make_train_step(Objective(graphdef, noisy), sgd)
     return graphdef, train_state, images, labels, train_step
 
 
@@ -89,7 +91,7 @@ def test_step_learns_and_updates_statistics(setup):
     losses = []
     for _ in range(12):
         train_state, sums = step(
-            train_state, images[:BATCH], labels[:BATCH], keys_of(0)
+            train_state, images[:BATCH], labels[:BATCH], keys_of(0), jnp.int32(0)
         )
         losses.append(float(sums.loss) / BATCH)
     assert losses[-1] < losses[0] / 2
@@ -167,8 +169,7 @@ def test_evaluation_is_exact_for_any_batch_size(setup, batch_size):
     sums, index = Repeated(step, loop_on_device=False)(
         (Sums.zeros(), jnp.int32(0)),
         -(-N // batch_size),
-        train_state.params,
-        train_state.batch_stats,
+        train_state.weights,
         *padded,
     )
     network = state.merge(graphdef, train_state.params, train_state.batch_stats)
@@ -185,23 +186,25 @@ def test_a_step_that_is_not_finite_is_skipped(setup):
 
     marked = keys_of(7)
 
-    def poisoned(keys, images):
+    def poisoned(keys, images, epoch):
         bad = (jax.random.key_data(keys) == jax.random.key_data(marked)).all()
         return jnp.where(bad, jnp.inf, scale(images))
 
-    sgd = optimizer.sgd(optimizer.cosine_schedule(0.05, 20))
-    step = jax.jit(steps.make_train_step(graphdef, sgd, poisoned, skip_nonfinite=True))
-    stock = jax.jit(steps.make_train_step(graphdef, sgd, lambda _, x: scale(x)))
+    sgd = optimizer.make_optimizer("sgd", optimizer.make_schedule("cosine", 0.05, 20))
+    skipping = StepOptions(skip_nonfinite=True)
+    step = jax.jit(steps.make_train_step(Objective(graphdef, poisoned), sgd, skipping))
+    plain = Objective(graphdef, lambda _, images, epoch: scale(images))
+    stock = jax.jit(steps.make_train_step(plain, sgd))
     batch = images[:BATCH], labels[:BATCH]
 
-    after, sums = step(before, *batch, keys_of(7))
+    after, sums = step(before, *batch, keys_of(7), jnp.int32(0))
     assert int(after.step) == 1
     assert_identical(sums, Sums.zeros())
     assert_identical(dataclasses.replace(after, step=before.step), before)
 
     for found, expected in zip(
-        jax.tree.leaves(step(after, *batch, keys_of(8))),
-        jax.tree.leaves(stock(after, *batch, keys_of(8))),
+        jax.tree.leaves(step(after, *batch, keys_of(8), jnp.int32(0))),
+        jax.tree.leaves(stock(after, *batch, keys_of(8), jnp.int32(0))),
         strict=True,
     ):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jax_resnet import model, optimizer, state, steps
+from jax_resnet.objective import Objective
 
 torch = pytest.importorskip("torch", reason="the extra 'torch' is not installed")
 torch_resnet = pytest.importorskip("torch_resnet")
@@ -70,13 +71,17 @@ def test_logits(ours, theirs, batches, train):
 
 @pytest.mark.slow
 def test_twenty_sgd_steps(ours, theirs, batches):
-    schedule = optimizer.cosine_schedule(LEARNING_RATE, STEPS)
-    graphdef, train_state = state.create(ours, optimizer.sgd(schedule))
+    schedule = optimizer.make_schedule("cosine", LEARNING_RATE, STEPS)
+    graphdef, train_state = state.create(
+        ours, optimizer.make_optimizer("sgd", schedule)
+    )
     step = jax.jit(
         steps.make_train_step(
-            graphdef,
-            optimizer.sgd(schedule),
-            lambda keys, images: (images.astype(jnp.float32) - 127.5) / 64,
+            Objective(
+                graphdef,
+                lambda keys, images, epoch: (images.astype(jnp.float32) - 127.5) / 64,
+            ),
+            optimizer.make_optimizer("sgd", schedule),
         )
     )
     theirs.train()
@@ -87,7 +92,7 @@ def test_twenty_sgd_steps(ours, theirs, batches):
     keys = jax.random.split(jax.random.key(0), BATCH)
     losses, expected = [], []
     for images, labels in zip(*batches, strict=True):
-        train_state, sums = step(train_state, images, labels, keys)
+        train_state, sums = step(train_state, images, labels, keys, jnp.int32(0))
         losses.append(float(sums.loss) / BATCH)
         sgd.zero_grad()
         loss = torch.nn.functional.cross_entropy(
