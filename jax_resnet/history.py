@@ -80,6 +80,7 @@ class RunInfo:
         dtype: Compute dtype.
         changes: What was changed in the config on the way, and from where on.
         initial_model: Whose weights it started from; "" if they were drawn.
+        evaluated: Which weights are, and saved as the model; "" for the last step's.
     """
 
     title: str
@@ -99,6 +100,7 @@ class RunInfo:
     dtype: str
     changes: tuple[str, ...] = ()
     initial_model: str = ""
+    evaluated: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,7 @@ def render_log(
         f"validation (val) on {info.n_eval:,} of `{info.eval_name}`",
         "model": f"{info.parameters:,} parameters, computing in {info.dtype}",
         **({"started from": info.initial_model} if info.initial_model else {}),
+        **({"evaluated": info.evaluated} if info.evaluated else {}),
         "batch size": str(info.batch_size),
         "seed": str(info.seed),
         "device": info.device,
@@ -167,7 +170,8 @@ def render_log(
         f"Finished: epochs {done}." if complete else f"**Unfinished: epochs {done}.**",
         _table(["", ""], [list(item) for item in about.items()]),
         "## Epochs",
-        "The learning rate is that of the epoch's last step. "
+        "The learning rate is that of the epoch's last step. Training figures are of "
+        "augmented images, and of the loss that is minimised. "
         "The epoch with the best val top-1 so far is bold.",
         _table(header, [_cells(record, bold=record is best) for record in history]),
     ]

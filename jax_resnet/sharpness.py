@@ -32,7 +32,7 @@ def ascend(params: Arrays, gradients: Arrays, *, rho: float, adaptive: bool) -> 
         for name, value in params.items()
     }
     scaled = {name: gradients[name] * scales[name] for name in params}
-    factor = rho / (optax.global_norm(scaled) + 1e-12)
+    factor = rho / (optax.tree.norm(scaled) + 1e-12)
     return {
         name: value + factor * scaled[name] * scales[name]
         for name, value in params.items()

@@ -246,7 +246,13 @@ def _run_info(
         seed=settings.seed,
         dtype=settings.model.dtype,
         initial_model=initial_model,
+        evaluated=_evaluated(settings),
     )
+
+
+def _evaluated(settings: ConfigDict) -> str:
+    decay = settings.ema.decay
+    return f"an average of the weights, decay {decay:g}" if decay else ""
 
 
 def _continued(
@@ -259,6 +265,7 @@ def _continued(
         before.run,
         epochs=settings.train.epochs,
         dtype=settings.model.dtype,
+        evaluated=_evaluated(settings),
         changes=(*before.run.changes, *changes),
     )
     return dataclasses.replace(

@@ -130,9 +130,9 @@ def wait_for(process, pattern):
     raise AssertionError("".join(lines))
 
 
-def interrupted(tiny, workdir):
+def interrupted(tiny, workdir, *arguments):
     """A run that was stopped in its second epoch."""
-    process = start(tiny, workdir, "--config.train.steps_per_call=1")
+    process = start(tiny, workdir, "--config.train.steps_per_call=1", *arguments)
     wait_for(process, "epoch 1/3")
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=20)

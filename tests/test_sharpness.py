@@ -1,0 +1,97 @@
+"""SAM and ASAM against their papers' formulas, written out for PyTorch's numbers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jax_resnet import model, optimizer, sharpness, state, steps
+from jax_resnet.errors import UserError
+from jax_resnet.objective import Objective
+from jax_resnet.steps import StepOptions
+
+BATCH = 8
+
+
+def trees(seed=0):
+    rng = np.random.default_rng(seed)
+    shapes = {"a.conv.kernel": (3, 3, 2, 4), "a.norm.scale": (4,), "a.norm.bias": (4,)}
+    return tuple(
+        {n: rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
+        for _ in range(2)
+    )
+
+
+def as_jax(tree):
+    return jax.tree.map(jnp.asarray, tree)
+
+
+def test_sam_moves_by_rho_along_the_gradient():
+    params, gradients = trees()
+    found = sharpness.ascend(
+        as_jax(params), as_jax(gradients), rho=0.05, adaptive=False
+    )
+    norm = np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in gradients.values()))
+    for name, value in params.items():
+        expected = value + 0.05 * gradients[name] / norm
+        np.testing.assert_allclose(found[name], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_asam_measures_relative_to_each_parameter():
+    params, gradients = trees()
+    found = sharpness.ascend(as_jax(params), as_jax(gradients), rho=2.0, adaptive=True)
+    t = {
+        n: np.abs(v).astype(np.float64) + 0.01 if not n.endswith("bias") else 1.0
+        for n, v in params.items()
+    }
+    norm = np.sqrt(sum(((t[n] * g) ** 2).sum() for n, g in gradients.items()))
+    for name, value in params.items():
+        expected = value + 2.0 * t[name] ** 2 * gradients[name] / norm
+        np.testing.assert_allclose(found[name], expected, rtol=1e-5, atol=1e-6)
+    # The distance of the paper's definition is rho.
+    moved = {n: (np.asarray(found[n]) - params[n]) / t[n] for n in params}
+    assert np.sqrt(sum((m**2).sum() for m in moved.values())) == pytest.approx(2, 1e-4)
+
+
+def test_no_gradient_moves_nothing():
+    params, gradients = trees()
+    still = {name: 0 * value for name, value in gradients.items()}
+    found = sharpness.ascend(as_jax(params), as_jax(still), rho=1.0, adaptive=False)
+    for name, value in params.items():
+        np.testing.assert_array_equal(found[name], value)
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_a_step_takes_its_gradients_up_there(adaptive):
+    sgd = optimizer.make_optimizer("sgd", optimizer.make_schedule("constant", 0.1, 9))
+    network = model.initialize(jax.random.key(0), depth=8, num_classes=5)
+    graphdef, before = state.create(network, sgd)
+    objective = Objective(graphdef, lambda _, x, epoch: x.astype(jnp.float32) / 128)
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.integers(0, 256, (BATCH, 8, 8, 3), np.uint8))
+    labels = jnp.asarray(rng.integers(0, 5, BATCH, np.int32))
+    keys = jax.random.split(jax.random.key(1), BATCH)
+    seen = {"images": images.astype(jnp.float32) / 128, "labels": labels}
+    options = StepOptions(sam_rho=0.5, sam_adaptive=adaptive)
+    step = jax.jit(steps.make_train_step(objective, sgd, options))
+    found, sums = step(before, images, labels, keys, jnp.int32(0))
+
+    gradients = jax.jit(objective.gradients)
+    below, expected_sums, statistics = gradients(
+        before.params, before.batch_stats, seen
+    )
+    above = sharpness.ascend(before.params, below, rho=0.5, adaptive=adaptive)
+    second, _, _ = gradients(above, before.batch_stats, seen)
+    np.testing.assert_allclose(sums.loss, expected_sums.loss, rtol=1e-5)
+    for name, value in before.params.items():
+        decayed = second[name] + 5e-4 * value
+        np.testing.assert_allclose(
+            found.params[name], value - 0.1 * decayed, rtol=1e-4, atol=1e-5
+        )
+    for name, value in statistics.items():
+        np.testing.assert_allclose(found.batch_stats[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_bad_radius():
+    with pytest.raises(UserError, match="sam_rho must be from 0 to 100, and is -1"):
+        StepOptions(sam_rho=-1.0)
