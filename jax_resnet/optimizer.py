@@ -155,11 +155,10 @@ def make_optimizer(
     raise UserError(f"optimizer.name must be 'sgd', 'adamw' or 'muon', not {name!r}")
 
 
-def _as_matrices(params: dict[str, jax.Array]) -> dict[str, Any]:
+def _as_matrices(params: dict[str, Any]) -> dict[str, Any]:
     dimensions = optax.contrib.MuonDimensionNumbers((0, 1, 2), 3)
-    return {
-        name: dimensions if array.ndim == 4 else None for name, array in params.items()
-    }
+    # By name: optax also asks with placeholders where arrays were.
+    return {n: dimensions if n.endswith(".conv.kernel") else None for n in params}
 
 
 def is_kernel(params: dict[str, jax.Array]) -> dict[str, bool]:

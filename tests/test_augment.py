@@ -95,6 +95,26 @@ def test_flip(probability):
     assert stats.binomtest(flipped.sum(), DRAWS, probability).pvalue > LEAST_P
 
 
+def test_alternating_flip_shows_both_ways_in_turn():
+    images = pictures(400)
+    apply = augment.build(["alternating_flip", "normalize"], {}, **CONSTANTS)
+    shown = [np.asarray(apply(keys(400), images, epoch)) for epoch in range(4)]
+    plain = np.asarray(augment.normalize(images, **CONSTANTS))
+    turned = [(one == plain[:, :, ::-1]).all((1, 2, 3)) for one in shown]
+    for epoch, one in enumerate(shown):
+        mirrored = turned[epoch][:, None, None, None]
+        np.testing.assert_array_equal(one, np.where(mirrored, plain[:, :, ::-1], plain))
+        np.testing.assert_array_equal(turned[epoch], turned[0] ^ bool(epoch % 2))
+        for index in (0, 399):
+            alone = augment.alternating_flip(images[index], jnp.int32(epoch))
+            found = augment.normalize(alone, **CONSTANTS)
+            np.testing.assert_array_equal(found, one[index])
+    # About half of the images begin turned, and no key decides which.
+    assert stats.binomtest(int(turned[0].sum()), 400, 0.5).pvalue > LEAST_P
+    again = apply(keys(400, seed=1), images)
+    np.testing.assert_array_equal(again, shown[0])
+
+
 def test_jitter_draws():
     amounts = jnp.float32([0.2, 0.1, 0.3])
     factors, order = over_keys(lambda key: augment.draw_jitter(key, amounts))

@@ -19,6 +19,7 @@ from parallel_fixtures import (
 
 from jax_resnet import augment, parallel, state
 from jax_resnet.errors import UserError
+from jax_resnet.mixing import make_mix
 from jax_resnet.parallel import Devices
 
 
@@ -141,6 +142,22 @@ def test_accumulation_against_its_parts_one_after_the_other(one):
     np.testing.assert_allclose(sums.loss / BATCH, np.mean(losses), atol=1e-5)
     assert_close(found.batch_stats, follower.batch_stats, 1e-5)
     assert_close((found.params, found.opt_state), (params, opt_state), 1e-4)
+
+
+MIXED = {
+    "mix": make_mix(mixup=1.0, cutmix=1.0),
+    "label_smoothing": 0.1,
+    "stochastic_depth": 0.5,
+}
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_what_is_random_does_not_depend_on_the_devices(one, accumulation):
+    at, _ = one(one.state)
+    options = {"accumulation": accumulation, "objective": MIXED, "sam_rho": 0.1}
+    results = [Steps(count, **options)(at) for count in (1, 4)]
+    assert_close(*results, 1e-4)
+    assert float(results[0][1].loss) != float(one(at)[1].loss)
 
 
 def test_accumulation_does_not_depend_on_the_devices(one):
