@@ -73,6 +73,11 @@ def get_config() -> ConfigDict:
     config.mix.cutmix = 0.0  # alpha of CutMix; with both, a pair gets either
     config.mix.probability = 1.0  # that a pair is mixed
 
+    config.distill = ConfigDict()
+    config.distill.teacher = ""  # a run or a folder whose outputs to learn; "": none
+    config.distill.weight = 0.9  # of the teacher in the loss; labels have the rest
+    config.distill.temperature = 4.0  # at which its outputs are compared
+
     config.optimizer = ConfigDict()
     config.optimizer.name = "sgd"  # or "adamw", or "muon"
     config.optimizer.learning_rate = 0.1  # the peak

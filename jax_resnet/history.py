@@ -80,6 +80,7 @@ class RunInfo:
         dtype: Compute dtype.
         changes: What was changed in the config on the way, and from where on.
         initial_model: Whose weights it started from; "" if they were drawn.
+        teacher: Whose outputs it learns beside the labels; "" for nobody's.
         evaluated: Which weights are, and saved as the model; "" for the last step's.
     """
 
@@ -100,6 +101,7 @@ class RunInfo:
     dtype: str
     changes: tuple[str, ...] = ()
     initial_model: str = ""
+    teacher: str = ""
     evaluated: str = ""
 
 
@@ -155,6 +157,7 @@ def render_log(
         f"validation (val) on {info.n_eval:,} of `{info.eval_name}`",
         "model": f"{info.parameters:,} parameters, computing in {info.dtype}",
         **({"started from": info.initial_model} if info.initial_model else {}),
+        **({"taught by": info.teacher} if info.teacher else {}),
         **({"evaluated": info.evaluated} if info.evaluated else {}),
         "batch size": str(info.batch_size),
         "seed": str(info.seed),

@@ -1,6 +1,7 @@
 """What training minimises: the loss of a batch as the model gets to see it."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,47 @@ Seen = dict[str, Array]
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """A trained model whose outputs are learned, too.
+
+    Knowledge distillation (Hinton, Vinyals, Dean 2015,
+    https://arxiv.org/abs/1503.02531, section 2); of a model of the same architecture,
+    self-distillation (Furlanello et al. 2018, https://arxiv.org/abs/1805.04770).
+
+    Attributes:
+        logits: of normalised images, augmented as the student sees them.
+        weight: of the teacher in the loss; labels have the rest.
+        temperature: that both models' logits are divided by to compare them.
+    """
+
+    logits: Callable[[Array], Array]
+    weight: float
+    temperature: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight <= 1:
+            raise UserError(f"distill.weight must be in [0, 1], and is {self.weight}")
+        if not 0.01 <= self.temperature <= 1000:
+            raise UserError(
+                "distill.temperature must be from 0.01 to 1000, and is "
+                f"{self.temperature}"
+            )
+
+    def losses(self, logits: Array, taught: Array) -> Float[Array, " b"]:
+        """The divergence of each image, scaled so that its gradient keeps its size.
+
+        Args:
+            logits: of the student.
+            taught: of the teacher.
+        """
+        student, teacher = (
+            jax.nn.log_softmax(each / self.temperature) for each in (logits, taught)
+        )
+        divergence = jnp.sum(jnp.exp(teacher) * (teacher - student), axis=-1)
+        return self.temperature**2 * divergence
+
+
+@dataclass(frozen=True)
 class Objective:
     """The mean loss of a batch.
 
@@ -38,6 +80,7 @@ class Objective:
             that of the others falls linearly to the first. What is left is scaled up,
             so that nothing changes in evaluation (Huang et al. 2016,
             https://arxiv.org/abs/1603.09382, section 3, there for a whole batch).
+        teacher: whose outputs are learned beside the labels.
     """
 
     graphdef: nnx.GraphDef[ResNet]
@@ -45,6 +88,7 @@ class Objective:
     mix: Mix | None = None
     label_smoothing: float = 0.0
     stochastic_depth: float = 0.0
+    teacher: Teacher | None = None
 
     def __post_init__(self) -> None:
         for field in ("train.label_smoothing", "model.stochastic_depth"):
@@ -73,6 +117,8 @@ class Objective:
             seen["images"], seen["share"] = self.mix(mix_keys, seen["images"])
         if self.stochastic_depth:
             seen["keys"] = _derived(keys, _DROP)
+        if self.teacher is not None:
+            seen["taught"] = self.teacher.logits(seen["images"])
         return seen
 
     def gradients(
@@ -117,6 +163,9 @@ class Objective:
         if self.label_smoothing:
             even = jax.nn.logsumexp(logits, axis=-1) - logits.mean(axis=-1)
             losses += self.label_smoothing * (even - losses)
+        if self.teacher is not None:
+            divergence = self.teacher.losses(logits, seen["taught"])
+            losses += self.teacher.weight * (divergence - losses)
         return losses, dataclasses.replace(sums, loss=losses.sum())
 
     def _block_weights(self, seen: Seen, blocks: int) -> Float32[Array, "b n"] | None:

@@ -20,7 +20,7 @@ from jax_resnet import state as states
 from jax_resnet.errors import UserError
 from jax_resnet.memory import available_bytes, exhaustion_explained
 from jax_resnet.mixing import Mix, make_mix
-from jax_resnet.objective import Objective
+from jax_resnet.objective import Objective, Teacher
 from jax_resnet.parallel import Devices
 from jax_resnet.predict import Predictor
 from jax_resnet.programs import Programs
@@ -144,7 +144,21 @@ class Plan:
             mix=self._mix,
             label_smoothing=settings.train.label_smoothing,
             stochastic_depth=settings.model.stochastic_depth,
+            teacher=self._teacher(),
         )
+
+    def _teacher(self) -> Teacher | None:
+        options = self.settings.distill
+        if not options.teacher:
+            return None
+        source = Predictor.open(options.teacher)
+        seen = (self.info.class_names, self.info.image_shape, self.info.mean)
+        if (source.info.class_names, source.info.image_shape, source.info.mean) != seen:
+            raise UserError(
+                f"distill.teacher {options.teacher!r} was trained on "
+                f"{source.info.name}, not on the classes and images of {self.info.name}"
+            )
+        return Teacher(source.forward, options.weight, options.temperature)
 
     @property
     def _mix(self) -> Mix | None:

@@ -77,8 +77,8 @@ class Predictor:
 
         @jax.jit
         def logits(weights: Any, images: jax.Array) -> jax.Array:
-            network = states.merge(graphdef, weights["params"], weights["batch_stats"])
-            return network(normalize(images, mean=info.mean, std=info.std))
+            normalized = normalize(images, mean=info.mean, std=info.std)
+            return _apply(graphdef, weights, normalized)
 
         @jax.jit
         def explain(weights: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -89,6 +89,7 @@ class Predictor:
             maps = features @ network.head.kernel[...]
             return network.head(features.mean(axis=(1, 2))), maps
 
+        self._network = partial(_apply, graphdef)
         self._logits = partial(logits, self._weights)
         self._explain = partial(explain, self._weights)
 
@@ -184,6 +185,13 @@ class Predictor:
         """What :meth:`predict` returns, as a function that JAX can transform."""
         return jax.nn.softmax(self._logits(images) / self.temperature)
 
+    def forward(self, images: Float32[Array, "n h w c"]) -> Float32[Array, "n classes"]:
+        """Logits of normalised images, as a function that JAX can transform.
+
+        The weights are constants of what it becomes part of.
+        """
+        return self._network(jax.tree.map(np.asarray, self._weights), images)
+
     def logits(
         self, images: UInt8[np.ndarray, "n h w c"]
     ) -> Float[np.ndarray, "n classes"]:
@@ -246,6 +254,10 @@ class Predictor:
         return [
             np.concatenate(parts)[: len(images)] for parts in zip(*outputs, strict=True)
         ]
+
+
+def _apply(graphdef: Any, weights: Any, images: jax.Array) -> jax.Array:
+    return states.merge(graphdef, weights["params"], weights["batch_stats"])(images)
 
 
 def _check_size(architecture: Architecture, arrays: Mapping[str, np.ndarray]) -> None:

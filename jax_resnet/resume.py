@@ -33,6 +33,7 @@ FREE_FIELDS = (
 CHANGEABLE_FIELDS = (
     "augment.",
     "mix.",
+    "distill.",
     "optimizer.",
     "ema.",
     "model.dtype",

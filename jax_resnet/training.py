@@ -246,6 +246,7 @@ def _run_info(
         seed=settings.seed,
         dtype=settings.model.dtype,
         initial_model=initial_model,
+        teacher=settings.distill.teacher,
         evaluated=_evaluated(settings),
     )
 
@@ -265,6 +266,7 @@ def _continued(
         before.run,
         epochs=settings.train.epochs,
         dtype=settings.model.dtype,
+        teacher=settings.distill.teacher,
         evaluated=_evaluated(settings),
         changes=(*before.run.changes, *changes),
     )

@@ -11,7 +11,7 @@ from scipy import stats
 from jax_resnet import model, state
 from jax_resnet.errors import UserError
 from jax_resnet.mixing import make_mix
-from jax_resnet.objective import Objective
+from jax_resnet.objective import Objective, Teacher
 
 BATCH, CLASSES, BLOCKS = 16, 5, 3
 KEYS = jax.random.split(jax.random.key(3), BATCH)
@@ -86,6 +86,25 @@ def test_mixed_labels_against_their_distribution(network, batch):
     assert int(sums.top1) == int((logits.argmax(-1) == larger).sum())
 
 
+def test_distillation_against_pytorchs_divergence(network, batch):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(1)
+    taught = rng.standard_normal((BATCH, CLASSES)).astype(np.float32)
+    teacher = Teacher(lambda images: jnp.asarray(taught), weight=0.3, temperature=4.0)
+    plain, seen = gradients(Objective(network[0], scaled), network, batch)
+    (_, sums, _), _ = gradients(
+        Objective(network[0], scaled, teacher=teacher), network, batch
+    )
+    logits = torch.from_numpy(np.array(logits_of(network, seen["images"])))
+    divergence = torch.nn.functional.kl_div(
+        torch.log_softmax(logits / 4, -1),
+        torch.softmax(torch.from_numpy(taught) / 4, -1),
+        reduction="sum",
+    )
+    expected = 0.7 * float(plain[1].loss) + 0.3 * 16 * divergence.item()
+    np.testing.assert_allclose(sums.loss, expected, rtol=1e-5)
+
+
 def test_a_block_without_weight_is_its_shortcut(network, batch):
     images = scaled(None, batch[0], 0)
     weights = jnp.ones((BATCH, BLOCKS))
@@ -155,3 +174,12 @@ def test_zero_initialised_blocks_begin_as_their_shortcuts(batch):
 def test_bad_settings(network, settings, message):
     with pytest.raises(UserError, match=message):
         Objective(network[0], scaled, **settings)
+
+
+@pytest.mark.parametrize(
+    ("weight", "temperature", "message"),
+    [(1.5, 4.0, r"distill.weight"), (0.5, 0.0, r"distill.temperature .* is 0.0")],
+)
+def test_bad_teachers(weight, temperature, message):
+    with pytest.raises(UserError, match=message):
+        Teacher(lambda images: images, weight, temperature)

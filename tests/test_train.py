@@ -79,6 +79,18 @@ def test_a_run_starts_from_another_model(tiny, finished, tmp_path):
         np.testing.assert_array_equal(found[f"state.params.{name}"], array)
 
 
+def test_a_run_learns_from_a_teacher(tiny, finished, tmp_path):
+    taught = f"--config.distill.teacher={finished}"
+    result = run(tiny, tmp_path / "run", taught, "--config.train.epochs=1")
+    assert result.returncode == 0, result.stderr
+    assert f"| taught by | {finished} |" in (tmp_path / "run" / "log.md").read_text()
+    # With weight 0 the labels alone count, as without a teacher.
+    unheard = run(tiny, tmp_path / "unheard", taught, "--config.distill.weight=0.0")
+    assert unheard.returncode == 0, unheard.stderr
+    found = records(tmp_path / "unheard")[0]["train_loss"]
+    assert found == pytest.approx(records(finished)[0]["train_loss"], rel=1e-3)
+
+
 def test_models_that_a_run_cannot_start_from(tiny, finished, tmp_path):
     start = f"--config.train.initial_model={finished}"
     other = run(tiny, tmp_path / "other", start, "--config.model.depth=14")
