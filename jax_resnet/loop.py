@@ -7,7 +7,7 @@ in here influences what is computed, only when it is computed and read.
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,14 +18,12 @@ import numpy as np
 from jax_resnet.errors import UserError
 from jax_resnet.history import Clock, EpochRecord
 from jax_resnet.interrupt import Interrupt
+from jax_resnet.pace import Pace
 from jax_resnet.processes import Processes
 from jax_resnet.programs import Programs
 from jax_resnet.progress import Progress
 from jax_resnet.state import TrainState
 from jax_resnet.sums import Sums
-
-# A signal is answered, and progress shown, after two calls at most.
-SECONDS_PER_CALL = 1.5
 
 _copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
 
@@ -53,29 +51,6 @@ class Work:
     learning_rates: list[float]
     steps_per_call: int
     max_skipped_steps: int
-
-
-@dataclass
-class _Pace:
-    """How many steps make a call of about :data:`SECONDS_PER_CALL`."""
-
-    fixed: int
-    count: int = field(init=False)
-    seconds_per_step: float = 0.0  # measured in this process
-
-    def __post_init__(self) -> None:
-        self.count = self.fixed or 1
-
-    @property
-    def seconds(self) -> float:
-        """What a call takes."""
-        return self.count * self.seconds_per_step
-
-    def update(self, seconds_per_step: float) -> None:
-        """Takes what all processes agree on."""
-        if not self.fixed and seconds_per_step > 0:
-            wanted = int(SECONDS_PER_CALL / max(seconds_per_step, 1e-6))
-            self.count = max(1, min(wanted, 4 * self.count))
 
 
 class Loop:
@@ -110,10 +85,10 @@ class Loop:
         self._progress = progress
         self._interrupt = interrupt
         self._on_epoch = on_epoch
-        self._late: deque[tuple[Any, Any, _Pace, Callable[[Any], None]]] = deque()
-        self._train_pace = _Pace(work.steps_per_call)
-        self._eval_pace = _Pace(work.steps_per_call)
-        self._statistics_pace = _Pace(work.steps_per_call)
+        self._late: deque[tuple[Any, Any, Pace, Callable[[Any], None]]] = deque()
+        self._train_pace = Pace(work.steps_per_call)
+        self._eval_pace = Pace(work.steps_per_call)
+        self._statistics_pace = Pace(work.steps_per_call)
         self._voted_to_stop = False
         self._last_result = time.monotonic()
 
@@ -197,19 +172,19 @@ class Loop:
                     return False
         raise AssertionError("the last piece ends with the last step")
 
-    def _is_due(self, pace: _Pace) -> bool:
+    def _is_due(self, pace: Pace) -> bool:
         if self._processes.count > 1:
             return self._voted_to_stop
         return self._wants_to_stop(pace)
 
-    def _wants_to_stop(self, pace: _Pace) -> bool:
+    def _wants_to_stop(self, pace: Pace) -> bool:
         # One call is queued, and the one after it would end after the time is up. A
         # vote is read a call later, when one more has been queued.
         calls = 2 if self._processes.count == 1 else 4
         return self._interrupt.is_due(calls * pace.seconds)
 
     def _read_late(
-        self, results: Any, pace: _Pace, callback: Callable[[Any], None]
+        self, results: Any, pace: Pace, callback: Callable[[Any], None]
     ) -> None:
         vote = self._processes.vote(
             self._work.programs.devices,
@@ -263,7 +238,7 @@ class Loop:
         steps = (step - 1) % programs.steps_per_epoch + 1
         return steps - int(sums.count) // programs.batch_size
 
-    def _evaluated(self, _: Any, *, pace: _Pace, count: int) -> None:
+    def _evaluated(self, _: Any, *, pace: Pace, count: int) -> None:
         pace.seconds_per_step = self._seconds_since_last_result() / count
 
     def _finish_epoch(

@@ -237,23 +237,27 @@ def _run_info(
         platform=platform.platform(),
         versions=installed_versions(),
         parameters=states.parameter_count(state.params),
-        epochs=settings.train.epochs,
         dataset=dataset.info.name,
         n_train=len(dataset.train.labels),
         n_eval=len(dataset.evaluation.labels),
         eval_name=dataset.eval_name,
         batch_size=settings.train.batch_size,
         seed=settings.seed,
-        dtype=settings.model.dtype,
         initial_model=initial_model,
-        teacher=settings.distill.teacher,
-        evaluated=_evaluated(settings),
+        **_changeable(settings),
     )
 
 
-def _evaluated(settings: ConfigDict) -> str:
+def _changeable(settings: ConfigDict) -> dict[str, Any]:
+    """What the info says of fields that a run can go on with changed."""
     decay = settings.ema.decay
-    return f"an average of the weights, decay {decay:g}" if decay else ""
+    average = f"an average of the weights, decay {decay:g}" if decay else ""
+    return {
+        "epochs": settings.train.epochs,
+        "dtype": settings.model.dtype,
+        "teacher": settings.distill.teacher,
+        "evaluated": average,
+    }
 
 
 def _continued(
@@ -264,11 +268,8 @@ def _continued(
     changes = (f"from step {step} on {change}" for change in point.changes)
     run_info = dataclasses.replace(
         before.run,
-        epochs=settings.train.epochs,
-        dtype=settings.model.dtype,
-        teacher=settings.distill.teacher,
-        evaluated=_evaluated(settings),
         changes=(*before.run.changes, *changes),
+        **_changeable(settings),
     )
     return dataclasses.replace(
         before,
