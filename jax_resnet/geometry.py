@@ -63,6 +63,22 @@ def mirror(coordinates: Coordinates, mirrored: Bool[Array, ""]) -> Coordinates:
     return coordinates._replace(column=column)
 
 
+def affine(coordinates: Coordinates, matrix: Int32[Array, "6"]) -> Coordinates:
+    """Looks along a matrix of 16.16 fixed-point integers, and sees black outside.
+
+    Args:
+      coordinates: Of an image with sides below 4096 pixels.
+      matrix: a to f, at most 1 in size but for c and f: column x of row y shows column
+        ``a x + b y + c`` of row ``d x + e y + f``, rounded down. Pillow's
+        ``Image.transform`` has these integers, with c and f at the centre of pixel 0.
+    """
+    a, b, c, d, e, f = matrix
+    row, column = coordinates.row, coordinates.column
+    x = a * column + b * row + c
+    y = d * column + e * row + f
+    return _bounded(y >> 16, x >> 16, coordinates)
+
+
 def rotate(coordinates: Coordinates, angle: Float32[Array, ""]) -> Coordinates:
     """Rotates counter-clockwise about the image's centre, as Pillow does.
 
@@ -92,10 +108,10 @@ def rotate(coordinates: Coordinates, angle: Float32[Array, ""]) -> Coordinates:
         whole = side * 65536 - cosine * across + sine * down
         return (whole + jnp.floor(fraction).astype(jnp.int32) + 1) >> 1
 
-    row, column = coordinates.row, coordinates.column
-    x = cosine * column - sine * row + offset(width, width - 1, height - 1)
-    y = sine * column + cosine * row + offset(height, height - 1, 1 - width)
-    return _bounded(y >> 16, x >> 16, coordinates)
+    right = offset(width, width - 1, height - 1)
+    down = offset(height, height - 1, 1 - width)
+    matrix = jnp.stack([cosine, -sine, right, sine, cosine, down])
+    return affine(coordinates, matrix)
 
 
 def random_crop(
