@@ -61,6 +61,13 @@ def get_config() -> ConfigDict:
     config.augment.color_jitter.brightness = 0.2  # factor uniform in 1 -+ this
     config.augment.color_jitter.contrast = 0.2
     config.augment.color_jitter.saturation = 0.2
+    # Two that the recipe above does without: TrivialAugment and RandAugment.
+    config.augment.trivial_augment = ConfigDict()
+    config.augment.trivial_augment.bins = 31  # magnitudes of an operation
+    config.augment.rand_augment = ConfigDict()
+    config.augment.rand_augment.operations = 2  # one after the other
+    config.augment.rand_augment.magnitude = 9  # of all; from 0 to bins - 1
+    config.augment.rand_augment.bins = 31
     config.augment.random_erasing = ConfigDict()
     config.augment.random_erasing.probability = 0.5
     config.augment.random_erasing.area = (0.02, 0.33)  # fraction of the image

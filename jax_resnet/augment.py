@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float32, Int32, Key, Num, UInt8
 
 from jax_resnet import geometry
+from jax_resnet.policies import rand_augment, trivial_augment
 from jax_resnet.recipe import check_name, check_order, checked
 
 # Of keys, images and the epoch; see :func:`build`.
@@ -39,7 +40,8 @@ def build(
     Args:
       recipe: Names in the order of application: any of ``random_crop``,
         ``random_flip``, ``alternating_flip``, ``random_rotation``, ``color_jitter``,
-        then ``normalize`` once, then any of ``random_erasing``, ``cutout``.
+        ``trivial_augment``, ``rand_augment``, then ``normalize`` once, then any of
+        ``random_erasing``, ``cutout``.
       settings: The keyword arguments of each, by its name.
       mean: Per channel, of the data set's images scaled to [0, 1].
       std: Likewise.
@@ -327,5 +329,9 @@ _MAPS: dict[str, Callable[..., geometry.Coordinates]] = {
     "random_rotation": geometry.random_rotation,
 }
 _Filters = dict[str, Callable[..., Array]]
-_BEFORE: _Filters = {"color_jitter": color_jitter}
+_BEFORE: _Filters = {
+    "color_jitter": color_jitter,
+    "trivial_augment": trivial_augment,
+    "rand_augment": rand_augment,
+}
 _AFTER: _Filters = {"random_erasing": random_erasing, "cutout": cutout}

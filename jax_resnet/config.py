@@ -94,6 +94,10 @@ ADDED = {
     "ema.decay": 0.0,
     "ema.statistics_steps": 100,
     "train.label_smoothing": 0.0,
+    "augment.trivial_augment.bins": 31,
+    "augment.rand_augment.operations": 2,
+    "augment.rand_augment.magnitude": 9,
+    "augment.rand_augment.bins": 31,
 }
 _LEAST = {
     "seed": 0,

@@ -19,6 +19,9 @@ _LIMITS: dict[str, tuple[type, float, float]] = {
     "aspect": (float, 0.01, 100),
     "tries": (int, 1, 100),
     "size": (int, 1, 1024),
+    "bins": (int, 2, 256),
+    "operations": (int, 1, 16),
+    "magnitude": (int, 0, 255),
 }
 _PAIRS = ("area", "aspect")
 
@@ -73,22 +76,29 @@ def checked(
     Raises:
       UserError: A setting is unknown, missing, not a number or out of range.
     """
-    parameters = {
-        parameter.name: parameter.default is inspect.Parameter.empty
+    defaults = {
+        parameter.name: parameter.default
         for parameter in inspect.signature(function).parameters.values()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
     for setting in settings:
-        if setting not in parameters:
-            hint = nearest(setting, parameters)
+        if setting not in defaults:
+            hint = nearest(setting, defaults)
             raise UserError(f"unknown setting augment.{name}.{setting}{hint}")
-    for setting, required in parameters.items():
-        if required and setting not in settings:
+    for setting, default in defaults.items():
+        if default is inspect.Parameter.empty and setting not in settings:
             raise UserError(f"augment.{name}.{setting} is missing: add it")
-    return {
+    numbers = {
         setting: _number(f"augment.{name}.{setting}", setting, value)
         for setting, value in settings.items()
     }
+    both = defaults | numbers
+    if "magnitude" in both and both["magnitude"] >= both["bins"]:
+        raise UserError(
+            f"augment.{name}.magnitude must be less than bins, {both['bins']}, not "
+            f"{both['magnitude']}"
+        )
+    return numbers
 
 
 def _number(field: str, setting: str, value: Any) -> Any:

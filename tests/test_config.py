@@ -183,6 +183,17 @@ def test_differences_name_the_fields():
     assert list(config.differences(old, new, ["a.c", "e"])) == []
 
 
+def test_the_policies_defaults_are_no_difference_from_a_run_before_them():
+    new = config.to_json(config.load(REFERENCE))
+    old = config.to_json(config.load(REFERENCE))
+    del old["augment"]["trivial_augment"], old["augment"]["rand_augment"]
+    assert list(config.differences(old, new)) == []
+    new["augment"]["trivial_augment"]["bins"] = 30
+    assert list(config.differences(old, new)) == [
+        "augment.trivial_augment.bins was 31 and is 30"
+    ]
+
+
 def test_differences_of_hostile_configs_are_short():
     (line,) = config.differences({"a\nb" * 999: "c" * 9999}, {})
     assert line.startswith("a ba b")

@@ -44,6 +44,10 @@ def test_bad_recipes(recipe, message):
         ("random_erasing", {"aspect": (0, 3)}, "aspect must be two numbers"),
         ("random_erasing", {"tries": 0}, "tries must be a whole number from 1"),
         ("cutout", {"size": 0}, "size must be a whole number from 1"),
+        ("trivial_augment", {"bins": 1}, "bins must be a whole number from 2 to 256"),
+        ("rand_augment", {"operations": 0}, "operations must be a whole number from 1"),
+        ("rand_augment", {"magnitude": 31}, "must be less than bins, 31, not 31"),
+        ("rand_augment", {"bins": 9}, "magnitude must be less than bins, 9, not 9"),
         ("cutuot", {"size": 1}, "unknown augmentation 'cutuot'; did you mean 'cutout'"),
     ],
 )
@@ -60,6 +64,12 @@ def test_settings_of_what_is_not_in_the_recipe_are_checked():
     settings = {"cutout": {"size": math.nan}}
     with pytest.raises(UserError, match=r"cutout.size must be"):
         augment.build(["normalize"], settings, **CONSTANTS)
+
+
+def test_a_default_magnitude_is_below_bins_too():
+    settings = {"rand_augment": {"bins": 5}}
+    with pytest.raises(UserError, match=r"rand_augment.magnitude must be less than"):
+        augment.build(["rand_augment", "normalize"], settings, **CONSTANTS)
 
 
 def test_whole_numbers_and_lists_are_as_good():
