@@ -1,10 +1,12 @@
-"""The throughput benchmark's programs of this package, as ``train.py`` runs them."""
+"""The benchmarks' programs of this package, as ``train.py`` runs them, or changed."""
 
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from step_changes import BASELINE, CHANGES, Change, network_changed, step_key
 from variant import (
     NUM_CLASSES,
     TRAIN_IMAGES,
@@ -35,6 +37,7 @@ class JaxVariant(Variant):
     _step: Repeated
     _carry: Any
     _constants: tuple[Any, ...]
+    _steps_per_call = 0
 
     def __init__(self, options: Options):
         self._device = device.select(options.device)
@@ -50,8 +53,10 @@ class JaxVariant(Variant):
         self.run(WARM_UP_STEPS)
 
     def run(self, steps: int) -> None:
-        """Runs steps, and waits for the device."""
-        self._carry = self._step(self._carry, steps, *self._constants)
+        """Runs steps, in whole calls and at least one, and waits for the device."""
+        count = self._steps_per_call or steps
+        for _ in range(max(1, steps // count)):
+            self._carry = self._step(self._carry, count, *self._constants)
         jax.block_until_ready(self._carry)
 
     def peak_memory(self) -> int:
@@ -61,22 +66,34 @@ class JaxVariant(Variant):
 
 
 class Training(JaxVariant):
-    """Training steps over the resident split, compiled by :class:`Programs`."""
+    """Training steps over the resident split, compiled by :class:`Programs`.
 
-    def __init__(self, options: Options, *, loop_on_device: bool):
+    Args:
+        options: the work.
+        change: to the step.
+    """
+
+    def __init__(self, options: Options, change: Change = CHANGES[BASELINE]):
+        options = dataclasses.replace(
+            options,
+            dtype=change.dtype or options.dtype,
+            augment=change.augment or options.augment,
+        )
         super().__init__(options)
         recipe, settings = reference_augmentation(options)
         mean, std = normalization()
         sgd: optax.GradientTransformation = optimizer.make_optimizer(
             "sgd", optimizer.make_schedule("cosine", 0.1, TOTAL_STEPS)
         )
+        if change.flat_optimizer:
+            sgd = optax.flatten(sgd)
         network = model.initialize(
             jax.random.key(0),
             depth=options.depth,
             num_classes=NUM_CLASSES,
             dtype=options.dtype,
         )
-        graphdef, state = states.create(network, sgd)
+        graphdef, state = states.create(network_changed(network, change), sgd)
         info = data.DatasetInfo(
             name="random",
             version="1",
@@ -88,6 +105,9 @@ class Training(JaxVariant):
             std=std,
         )
         transform = augment.build(recipe, settings, mean=mean, std=std)
+        loop_on_device = change.loop_on_device
+        if loop_on_device is None:
+            loop_on_device = options.device != "cpu"
         programs = Programs(
             Objective(graphdef, transform),
             sgd,
@@ -99,6 +119,7 @@ class Training(JaxVariant):
             batch_size=options.batch_size,
             eval_batch_size=1,
             loop_on_device=loop_on_device,
+            loop=change.loop,
         )
         split = data.Split(*random_split())
         one = data.Split(split.images[:1], split.labels[:1])
@@ -106,8 +127,10 @@ class Training(JaxVariant):
         programs.feed.load(dataset, jax.random.key(1))
         (piece,) = programs.feed.training(0, 0)
         self._step = programs.train_step
+        self._steps_per_call = change.steps_per_call
         self._carry = (state, Sums.zeros())
-        self._constants = jax.block_until_ready((*piece.arrays, jax.random.key(2)))
+        key = step_key(change, 2)
+        self._constants = jax.block_until_ready((*piece.arrays, key))
 
 
 class Augmentation(JaxVariant):

@@ -1,12 +1,15 @@
-"""Runs the throughput benchmark's variants in turns, each in its own process."""
+"""Runs the variants of a benchmark in turns, each in a process of its own."""
 
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,10 +42,13 @@ class Worker:
     """A process that runs one variant.
 
     Args:
-        name: in ``LABELS``.
+        name: of the program, and after it XLA's flags for this process alone.
         options: the work.
-        environment: of the process.
+        environment: of the process, but for these flags.
         log: takes its standard error.
+
+    Raises:
+        FailedError: for a flag that the environment sets already.
     """
 
     def __init__(
@@ -51,32 +57,44 @@ class Worker:
         self._log = log
         script = Path(__file__).with_name("worker.py")
         fields = json.dumps(dataclasses.asdict(options))
+        program, *flags = name.split()
         with log.open("w") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, str(script), name, fields],
+                [sys.executable, str(script), program, fields],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env=environment,
+                env=with_flags(environment, flags),
             )
 
-    def answer(self) -> dict[str, Any]:
+    def answer(self, seconds: float | None = None) -> dict[str, Any]:
         """Waits for the next answer.
+
+        Args:
+            seconds: to wait at the most.
 
         Raises:
             FailedError: there is none, with what is known of the reason.
             UserError: the worker refuses the options.
         """
         assert self._process.stdout is not None
+        late = threading.Event()
+
+        def kill() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(seconds or 0, kill)
+        if seconds:
+            timer.start()
         line = self._process.stdout.readline()
+        timer.cancel()
         if not line:
             code = self._process.wait()
-            lines = self._log.read_text(errors="replace").strip().splitlines()
-            _say("\n".join(lines[-30:]))
-            raise FailedError(
-                f"failed with exit code {code}: {' '.join(lines[-1:])[:300]}"
-            )
+            if late.is_set():
+                raise FailedError(f"skipped: no answer within {seconds:g} s")
+            raise FailedError(_reason(code, self._log.read_text(errors="replace")))
         answer = json.loads(line)
         if "skipped" in answer:
             raise FailedError(f"skipped: {answer['skipped']}")
@@ -84,15 +102,15 @@ class Worker:
             raise UserError(answer["refused"])
         return answer
 
-    def run(self, steps: int) -> dict[str, Any]:
-        """Has a round run, and waits for its answer; errors as :meth:`answer`'s."""
+    def run(self, steps: int, seconds: float | None = None) -> dict[str, Any]:
+        """Has a round run, and waits for its answer; for the rest as :meth:`answer`."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(f"{steps}\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # It has ended; the answer says why.
-        return self.answer()
+        return self.answer(seconds)
 
     def close(self) -> None:
         """Ends the process, which ends by itself when it waits for a round."""
@@ -101,6 +119,33 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()
+
+
+def with_flags(environment: Mapping[str, str], flags: Sequence[str]) -> dict[str, str]:
+    """The environment with XLA's flags after those that are there.
+
+    Raises:
+        FailedError: for a flag that is there: it is the user's.
+    """
+    there = environment.get("XLA_FLAGS", "")
+    names = {flag.partition("=")[0] for flag in there.split()}
+    for flag in flags:
+        if (name := flag.partition("=")[0]) in names:
+            raise FailedError(f"skipped: XLA_FLAGS has {name} already")
+    return {**environment, "XLA_FLAGS": " ".join([there, *flags]).strip()}
+
+
+def _reason(code: int, log: str) -> str:
+    """Why a worker has ended, by its exit code and what it printed."""
+    # XLA ends the process, and lists all flags it knows when it refuses a value.
+    if match := re.search(r"Unknown flags? in XLA_FLAGS: (.*)", log):
+        return f"skipped: not known to this jaxlib: {match[1]}"
+    if re.search("Flag parsing failed", log):
+        refused = re.search(r"(Illegal value|Couldn't interpret value) .*", log)
+        return f"skipped: refused by this jaxlib: {refused[0] if refused else ''}"
+    lines = log.strip().splitlines()
+    say("\n".join(lines[-30:]))
+    return f"failed with exit code {code}: {' '.join(lines[-1:])[:300]}"
 
 
 @contextmanager
@@ -136,44 +181,67 @@ class Measurement:
 
 
 def measure(
-    names: Sequence[str], options: Options, *, steps: int, rounds: int
+    names: Sequence[str],
+    options: Options,
+    *,
+    steps: int,
+    rounds: int,
+    at_once: int = 1,
+    patience: float | None = None,
+    after_round: Callable[[Measurement], None] = lambda measured: None,
 ) -> Measurement:
     """Runs every variant, in turns.
 
     Args:
-        names: of variants, in ``LABELS``.
+        names: of variants, as :class:`Worker` takes them.
         options: the work.
         steps: of a round.
         rounds: for each variant.
+        at_once: variants that compile beside each other; none is timed meanwhile.
+        patience: seconds that compilation and the first steps, or a round, may take.
+        after_round: gets all there is so far.
 
     Raises:
         UserError: a worker refuses the options.
     """
+    names = list(dict.fromkeys(names))
     measured = Measurement()
     workers: dict[str, Worker] = {}
 
     def drop(name: str, note: str) -> None:
-        workers.pop(name).close()
         measured.notes[name] = note
-        _say(f"{name}: {note}")
+        say(f"{name}: {note}")
+        if name in workers:
+            workers.pop(name).close()
 
     with _workplace() as (environment, folder):
+
+        def begin(name: str) -> dict[str, Any] | FailedError:
+            try:
+                log = folder / f"{names.index(name)}.log"
+                workers[name] = Worker(name, options, environment, log)
+                answer = workers[name].answer(patience)
+            except FailedError as error:
+                return error
+            say(f"{name}: warmed up in {answer['seconds']:.1f} s")
+            return answer
+
         try:
-            for name in names:
-                workers[name] = Worker(name, options, environment, folder / name)
-                try:
-                    answer = workers[name].answer()
-                except FailedError as error:
-                    drop(name, str(error))
+            with ThreadPoolExecutor(at_once) as pool:
+                answers = list(pool.map(begin, names))
+            for name, answer in zip(names, answers, strict=True):
+                if isinstance(answer, FailedError):
+                    drop(name, str(answer))
                     continue
                 measured.results[name] = Result(answer["seconds"])
                 measured.versions |= answer["versions"]
                 measured.gpu = measured.gpu or answer["gpu"]
-                _say(f"{name}: warmed up in {answer['seconds']:.1f} s")
             for index in range(rounds):
-                for name in list(workers):
+                for name in measured.results:
+                    if name not in workers:
+                        continue
                     try:
-                        answer = workers[name].run(steps)
+                        answer = workers[name].run(steps, patience)
                     except FailedError as error:
                         drop(name, f"{error} (in round {index + 1})")
                         continue
@@ -181,12 +249,15 @@ def measure(
                     result.rounds.append(answer["seconds"])
                     result.peak_memory = answer["peak_memory"]
                     rate = steps * options.batch_size / answer["seconds"]
-                    _say(f"round {index + 1}/{rounds}, {name}: {rate:,.0f} images/s")
+                    say(f"round {index + 1}/{rounds}, {name}: {rate:,.0f} images/s")
+                after_round(measured)
         finally:
-            for worker in workers.values():
-                worker.close()
+            if workers:
+                with ThreadPoolExecutor(len(workers)) as pool:
+                    list(pool.map(Worker.close, workers.values()))
     return measured
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Tells people how it goes."""
     print(line, file=sys.stderr, flush=True)

@@ -59,6 +59,15 @@ def spread(values: Sequence[float], digits: int) -> str:
     return f"{middle:,.{digits}f} ({least:,.{digits}f} to {most:,.{digits}f})"
 
 
+def write(report: str, path: str | None) -> None:
+    """Writes a report to a file, if there is a path for one.
+
+    Benchmarks call it whenever there is more to tell: a time limit then loses little.
+    """
+    if path:
+        Path(path).write_text(report)
+
+
 def warn_if_busy(load: float) -> bool:
     """Whether other work will disturb PyTorch on this CPU; if so, says it."""
     busy = load > 0.5

@@ -52,6 +52,14 @@ class Options:
     dtype: str
     augment: str
 
+    def describe(self) -> str:
+        """The work for people."""
+        return (
+            f"ResNet-{self.depth}, batch {self.batch_size}, {self.dtype}, "
+            f"augmentation: {self.augment}; forward, backward, SGD with momentum and "
+            "weight decay"
+        )
+
 
 class Variant:
     """A program that trains, or only makes batches, a step at a time.

@@ -1,7 +1,7 @@
-"""One variant of the throughput benchmark, in a process of its own.
+"""One variant of a benchmark of training, in a process of its own.
 
 It is told on standard input how many steps to run next, and answers with a line of
-JSON. ``train_throughput.py`` starts it.
+JSON. ``rounds.py`` starts it.
 """
 
 import json
@@ -9,23 +9,32 @@ import os
 import sys
 import time
 
-from variant import Options, SkippedError, Variant
+from variant import LABELS, Options, SkippedError, Variant
 
 from jax_resnet.errors import UserError
 
 
 def build(name: str, options: Options) -> Variant:
-    """The variant of a name in ``LABELS``.
+    """The variant of a name in ``LABELS``, or of a change to the training step.
 
     Raises:
         SkippedError: it cannot run here.
+        UserError: there is no such change.
     """
+    if name not in LABELS:
+        import jax_variants
+        import step_changes
+
+        return jax_variants.Training(options, step_changes.parse(name))
     if name.startswith("ours"):
         import jax_variants
+        from step_changes import Change
 
         if name == "ours-augment":
             return jax_variants.Augmentation(options)
-        return jax_variants.Training(options, loop_on_device=name == "ours-loop")
+        on_device = name == "ours-loop"
+        change = Change(LABELS[name], loop_on_device=on_device)
+        return jax_variants.Training(options, change)
     try:
         import torch_loader
         import torch_variants

@@ -14,7 +14,7 @@ from jax_resnet.average import mean_statistics
 from jax_resnet.feed import Feed
 from jax_resnet.objective import Objective
 from jax_resnet.parallel import REPLICATED, Devices, split_along
-from jax_resnet.repeated import Repeated
+from jax_resnet.repeated import Loop, Repeated, counted
 from jax_resnet.state import Arrays, TrainState
 from jax_resnet.steps import (
     StepOptions,
@@ -50,6 +50,7 @@ class Programs:
         batch_size: of a training step, on all devices.
         eval_batch_size: of an evaluation step, likewise.
         loop_on_device: see :class:`~jax_resnet.repeated.Repeated`.
+        loop: likewise.
         streamed: see :class:`~jax_resnet.feed.Feed`.
     """
 
@@ -66,6 +67,7 @@ class Programs:
         batch_size: int,
         eval_batch_size: int,
         loop_on_device: bool,
+        loop: Loop = counted,
         streamed: bool = False,
     ):
         self.devices = devices
@@ -107,7 +109,9 @@ class Programs:
             axis_name=axis_name,
             average_statistics=options.average_statistics,
         )
-        repeated = partial(Repeated, loop_on_device=loop_on_device, devices=devices)
+        repeated = partial(
+            Repeated, loop_on_device=loop_on_device, loop=loop, devices=devices
+        )
         train_layouts = [*self.feed.train_layouts, REPLICATED]
         self.train_step = repeated(
             make_indexed_train_step(train_step, axis_name=axis_name),

@@ -12,6 +12,15 @@ from jaxtyping import Array
 from jax_resnet.parallel import REPLICATED, Devices
 
 
+# (step, count, carry) -> carry
+Loop = Callable[[Callable[[Any], Any], Array, Any], Any]
+
+
+def counted(step: Callable[[Any], Any], count: Array, carry: Any) -> Any:
+    """Applies a step in a loop whose length is a call's choice."""
+    return lax.fori_loop(0, count, lambda _, c: step(c), carry)
+
+
 class Repeated:
     """A compiled step ``(carry, *constants) -> carry``, applied many times a call.
 
@@ -24,6 +33,7 @@ class Repeated:
             dispatch per step. Otherwise the host dispatches each step, without
             waiting: XLA for CPU leaves its fast convolutions aside within loops
             (see the figures in ``benchmarks/README.md``).
+        loop: how the device loops.
         devices: that compute together; None means the default one.
         layouts: of the constants on these devices. The carry is the same on all.
     """
@@ -33,15 +43,16 @@ class Repeated:
         step: Callable,
         *,
         loop_on_device: bool,
+        loop: Loop = counted,
         devices: Devices | None = None,
         layouts: Sequence[PartitionSpec] = (),
     ):
         self._loop_on_device = loop_on_device
 
-        def loop(carry: Any, count: Array, *constants: Any) -> Any:
-            return lax.fori_loop(0, count, lambda _, c: step(c, *constants), carry)
+        def looped(carry: Any, count: Array, *constants: Any) -> Any:
+            return loop(lambda c: step(c, *constants), count, carry)
 
-        function, before = (loop, 2) if loop_on_device else (step, 1)
+        function, before = (looped, 2) if loop_on_device else (step, 1)
         if devices is not None:
             function = devices.parallel(function, [REPLICATED] * before + [*layouts])
         self._call: Any = jax.jit(function, donate_argnums=0)
