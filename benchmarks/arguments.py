@@ -13,7 +13,13 @@ from jax_resnet.errors import UserError, nearest
 
 
 def training_parser(
-    program: str, description: str, *, dtype: str, steps: str, epilog: str = ""
+    program: str,
+    description: str,
+    *,
+    dtype: str,
+    steps: str,
+    rounds: bool = True,
+    epilog: str = "",
 ) -> Parser:
     """A parser with the work and the rounds.
 
@@ -22,6 +28,7 @@ def training_parser(
         description: for people.
         dtype: the default.
         steps: the default for people, None in what is parsed.
+        rounds: whether steps are measured in rounds.
         epilog: for people.
     """
     parser = Parser(
@@ -35,8 +42,10 @@ def training_parser(
         "--dtype", choices=dtypes, default=dtype, help=f"default {dtype}"
     )
     parser.add_argument("--augment", choices=("none", "recipe"), default="recipe")
-    parser.add_argument("--steps", type=int, help=f"of a round; default {steps}")
-    parser.add_argument("--rounds", type=int, default=5, help="default 5")
+    of = "of a round; " if rounds else ""
+    parser.add_argument("--steps", type=int, help=f"{of}default {steps}")
+    if rounds:
+        parser.add_argument("--rounds", type=int, default=5, help="default 5")
     add_output(parser)
     return parser
 
@@ -59,7 +68,7 @@ def check_training(chosen: argparse.Namespace) -> None:
             f"--batch-size must be 1 to {TRAIN_IMAGES}, not {chosen.batch_size}"
         )
     for name in ("steps", "rounds"):
-        value = getattr(chosen, name)
+        value = getattr(chosen, name, None)
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1, not {value}")
     check_output(chosen)
@@ -85,7 +94,7 @@ def options(chosen: argparse.Namespace) -> Options:
         UserError: if there is none of the kind asked for.
     """
     return Options(
-        device=_platform(chosen.device),
+        device=platform(chosen.device),
         depth=chosen.depth,
         batch_size=chosen.batch_size,
         dtype=chosen.dtype,
@@ -93,7 +102,12 @@ def options(chosen: argparse.Namespace) -> Options:
     )
 
 
-def _platform(kind: str) -> str:
+def platform(kind: str) -> str:
+    """``"cpu"`` or ``"gpu"``, by what is there for a kind that may be ``"auto"``.
+
+    Raises:
+        UserError: if there is none.
+    """
     if kind == "cpu":
         return "cpu"
     # Else this process would take most of the GPU's memory.

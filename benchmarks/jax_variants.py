@@ -25,6 +25,7 @@ from jax_resnet.objective import Objective
 from jax_resnet.parallel import Devices
 from jax_resnet.programs import Programs
 from jax_resnet.repeated import Repeated
+from jax_resnet.state import TrainState
 from jax_resnet.steps import StepOptions, make_epoch_order
 from jax_resnet.sums import Sums
 
@@ -65,6 +66,66 @@ class JaxVariant(Variant):
         return statistics.get("peak_bytes_in_use") or super().peak_memory()
 
 
+def programs_of(
+    options: Options,
+    change: Change,
+    evaluation: data.Split,
+    eval_batch_size: int,
+) -> tuple[Programs, TrainState]:
+    """What ``train.py`` would run, with random images on the device, and the state.
+
+    Args:
+        options: the work.
+        change: to the training step.
+        evaluation: images to evaluate.
+        eval_batch_size: how many at once.
+    """
+    recipe, settings = reference_augmentation(options)
+    mean, std = normalization()
+    sgd: optax.GradientTransformation = optimizer.make_optimizer(
+        "sgd", optimizer.make_schedule("cosine", 0.1, TOTAL_STEPS)
+    )
+    if change.flat_optimizer:
+        sgd = optax.flatten(sgd)
+    network = model.initialize(
+        jax.random.key(0),
+        depth=options.depth,
+        num_classes=NUM_CLASSES,
+        dtype=options.dtype,
+    )
+    graphdef, state = states.create(network_changed(network, change), sgd)
+    info = data.DatasetInfo(
+        name="random",
+        version="1",
+        image_shape=(32, 32, 3),
+        class_names=tuple(map(str, range(NUM_CLASSES))),
+        superclass_names=(),
+        superclass_of=(),
+        mean=mean,
+        std=std,
+    )
+    loop_on_device = change.loop_on_device
+    if loop_on_device is None:
+        loop_on_device = options.device != "cpu"
+    transform = augment.build(recipe, settings, mean=mean, std=std)
+    programs = Programs(
+        Objective(graphdef, transform),
+        sgd,
+        StepOptions(),
+        devices=Devices((device.current(),)),
+        info=info,
+        n_train=TRAIN_IMAGES,
+        n_eval=len(evaluation.labels),
+        batch_size=options.batch_size,
+        eval_batch_size=eval_batch_size,
+        loop_on_device=loop_on_device,
+        loop=change.loop,
+    )
+    dataset = data.Dataset(info, data.Split(*random_split()), evaluation, "some")
+    programs.feed.load(dataset, jax.random.key(1))
+    return programs, state
+
+
 class Training(JaxVariant):
     """Training steps over the resident split, compiled by :class:`Programs`.
 
@@ -80,51 +141,9 @@ class Training(JaxVariant):
             augment=change.augment or options.augment,
         )
         super().__init__(options)
-        recipe, settings = reference_augmentation(options)
-        mean, std = normalization()
-        sgd: optax.GradientTransformation = optimizer.make_optimizer(
-            "sgd", optimizer.make_schedule("cosine", 0.1, TOTAL_STEPS)
-        )
-        if change.flat_optimizer:
-            sgd = optax.flatten(sgd)
-        network = model.initialize(
-            jax.random.key(0),
-            depth=options.depth,
-            num_classes=NUM_CLASSES,
-            dtype=options.dtype,
-        )
-        graphdef, state = states.create(network_changed(network, change), sgd)
-        info = data.DatasetInfo(
-            name="random",
-            version="1",
-            image_shape=(32, 32, 3),
-            class_names=tuple(map(str, range(NUM_CLASSES))),
-            superclass_names=(),
-            superclass_of=(),
-            mean=mean,
-            std=std,
-        )
-        transform = augment.build(recipe, settings, mean=mean, std=std)
-        loop_on_device = change.loop_on_device
-        if loop_on_device is None:
-            loop_on_device = options.device != "cpu"
-        programs = Programs(
-            Objective(graphdef, transform),
-            sgd,
-            StepOptions(),
-            devices=Devices((device.current(),)),
-            info=info,
-            n_train=TRAIN_IMAGES,
-            n_eval=1,
-            batch_size=options.batch_size,
-            eval_batch_size=1,
-            loop_on_device=loop_on_device,
-            loop=change.loop,
-        )
-        split = data.Split(*random_split())
-        one = data.Split(split.images[:1], split.labels[:1])
-        dataset = data.Dataset(info, split, one, "one")
-        programs.feed.load(dataset, jax.random.key(1))
+        images, labels = random_split()
+        one = data.Split(images[:1], labels[:1])
+        programs, state = programs_of(options, change, one, 1)
         (piece,) = programs.feed.training(0, 0)
         self._step = programs.train_step
         self._steps_per_call = change.steps_per_call

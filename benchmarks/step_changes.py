@@ -23,19 +23,27 @@ STEPS_PER_CALL = 40  # where the program fixes it
 
 
 def scanned(
-    step: Callable[[Any], Any], _: Array, carry: Any, *, length: int, unroll: int = 1
+    step: Callable[[Any], Any],
+    count: Any,
+    carry: Any,
+    *,
+    length: int,
+    unroll: int = 1,
 ) -> Any:
     """Applies a step ``length`` times whatever the call asks for."""
-    carry, _ = lax.scan(
-        lambda c, _: (step(c), None), carry, length=length, unroll=unroll
-    )
-    return carry
+    del count
+
+    def body(carry: Any, _: None) -> tuple[Any, None]:
+        return step(carry), None
+
+    return lax.scan(body, carry, None, length, unroll=unroll)[0]
 
 
 def written_out(
-    step: Callable[[Any], Any], _: Array, carry: Any, *, length: int
+    step: Callable[[Any], Any], count: Any, carry: Any, *, length: int
 ) -> Any:
     """Applies a step ``length`` times, without a loop."""
+    del count
     for _ in range(length):
         carry = step(carry)
     return carry

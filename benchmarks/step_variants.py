@@ -63,7 +63,9 @@ _ALONE = ("--xla_gpu_autotune_level", "--xla_gpu_deterministic_ops")
 
 
 def ratios(results: Mapping[str, Result], name: str) -> list[float]:
-    """The time of a variant over the baseline's, round by round."""
+    """The time of a variant over the baseline's, for each round that both have."""
+    if BASELINE not in results:
+        return []
     rounds = zip(results[name].rounds, results[BASELINE].rounds, strict=False)
     return [seconds / baseline for seconds, baseline in rounds]
 
@@ -122,9 +124,11 @@ def section(title: str, measured: Measurement, batch_size: int, steps: int) -> s
             )
         )
     columns = ("variant", "ms/step", "of the baseline's time", "images/s")
-    columns += ("compile and warm-up, s", "peak memory, MiB")
+    cost = ("compile and warm-up, s", "peak memory, MiB")
     notes = [f"- `{name}` {note}" for name, note in measured.notes.items()]
-    return "\n".join([f"### {title}", "", tables.table(columns, rows), "", *notes])
+    return "\n".join(
+        [f"### {title}", "", tables.table((*columns, *cost), rows), "", *notes]
+    )
 
 
 def _described(name: str) -> str:

@@ -11,7 +11,6 @@ from jaxtyping import Array
 
 from jax_resnet.parallel import REPLICATED, Devices
 
-
 # (step, count, carry) -> carry
 Loop = Callable[[Callable[[Any], Any], Array, Any], Any]
 
