@@ -18,7 +18,7 @@ def training_parser(
     *,
     dtype: str,
     steps: str,
-    rounds: bool = True,
+    at_once: int = 0,
     epilog: str = "",
 ) -> Parser:
     """A parser with the work and the rounds.
@@ -28,7 +28,8 @@ def training_parser(
         description: for people.
         dtype: the default.
         steps: the default for people, None in what is parsed.
-        rounds: whether steps are measured in rounds.
+        at_once: the default of how many variants compile beside each other; 0 where
+            there are no variants, and no rounds.
         epilog: for people.
     """
     parser = Parser(
@@ -42,10 +43,21 @@ def training_parser(
         "--dtype", choices=dtypes, default=dtype, help=f"default {dtype}"
     )
     parser.add_argument("--augment", choices=("none", "recipe"), default="recipe")
-    of = "of a round; " if rounds else ""
+    of = "of a round; " if at_once else ""
     parser.add_argument("--steps", type=int, help=f"{of}default {steps}")
-    if rounds:
+    if at_once:
         parser.add_argument("--rounds", type=int, default=5, help="default 5")
+        parser.add_argument(
+            "--at-once",
+            type=int,
+            default=at_once,
+            help=f"variants that compile beside each other; default {at_once}",
+        )
+        parser.add_argument(
+            "--patience",
+            type=float,
+            help="seconds that compilation, or a round, of a variant may take at most",
+        )
     add_output(parser)
     return parser
 
@@ -67,10 +79,11 @@ def check_training(chosen: argparse.Namespace) -> None:
         raise UserError(
             f"--batch-size must be 1 to {TRAIN_IMAGES}, not {chosen.batch_size}"
         )
-    for name in ("steps", "rounds"):
+    for name in ("steps", "rounds", "at_once", "patience"):
         value = getattr(chosen, name, None)
-        if value is not None and value < 1:
-            raise UserError(f"--{name} must be at least 1, not {value}")
+        if value is not None and not value >= 1:
+            option = name.replace("_", "-")
+            raise UserError(f"--{option} must be at least 1, not {value:g}")
     check_output(chosen)
 
 

@@ -63,7 +63,14 @@ def measure(
     return found
 
 
-def _cell(seconds: Sequence[float], moved: int, on_gpu: bool) -> str:
+def cell(seconds: Sequence[float], moved: int, *, on_gpu: bool) -> str:
+    """The time of one for people, and on a GPU the rate.
+
+    Args:
+        seconds: of one, in each round.
+        moved: bytes.
+        on_gpu: microseconds in place of milliseconds.
+    """
     if not seconds:
         return ""
     if not on_gpu:
@@ -121,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         moved = sum(each.size for each in operands) * jnp.dtype(dtype).itemsize
         for name, times in measured.items():
-            cells = [_cell(times.get(o, []), moved, on_gpu) for o in OPERATIONS]
+            cells = [cell(times.get(o, []), moved, on_gpu=on_gpu) for o in OPERATIONS]
             rows.append((layer, name, *cells))
         tables.write(report(), chosen.output)
     print(report(), end="", flush=True)

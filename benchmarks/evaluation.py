@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, get_args
 
 import arguments as common
 import jax
@@ -32,6 +33,7 @@ from jax_resnet.record import Architecture, RunRecord
 
 CLASSES = 100
 TEST_IMAGES = 10_000  # of CIFAR-100
+Dtype = Literal["float32", "bfloat16"]
 Classify = Callable[[np.ndarray], np.ndarray | None]
 
 
@@ -66,8 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         versions["torch"] = torch.__version__
     work = (
         f"Work: {chosen.images:,} uint8 images, ResNet-{chosen.depth}, {chosen.dtype}, "
-        f"on {describe(device)}; to logits on the host, or, as train.py evaluates, from "
-        "images on the device to the sums of the metrics",
+        f"on {describe(device)}; to logits on the host, or, as train.py evaluates, "
+        "from images on the device to the sums of the metrics",
         f"Median (least to greatest) of {chosen.rounds} rounds of {chosen.images:,} "
         "images, variants in turns, after one that is not counted",
     )
@@ -147,7 +149,7 @@ def _resident(chosen: argparse.Namespace, size: int, on_gpu: bool) -> Classify:
     return classify
 
 
-def _random_model(depth: int, dtype: str) -> tuple[RunRecord, dict[str, np.ndarray]]:
+def _random_model(depth: int, dtype: Dtype) -> tuple[RunRecord, dict[str, np.ndarray]]:
     info = data.DatasetInfo(
         name="random",
         version="1.0.0",
@@ -212,7 +214,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--batch-sizes", type=int, nargs="+", default=[32, 500], help="default 32 500"
     )
     parser.add_argument("--device", default="auto", help="auto, gpu or cpu")
-    dtypes = ("float32", "bfloat16")
+    dtypes = get_args(Dtype)
     parser.add_argument("--dtype", choices=dtypes, default="float32")
     common.add_output(parser)
     chosen = parser.parse_args(arguments)

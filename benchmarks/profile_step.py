@@ -140,7 +140,6 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "Profiles the training step, and prints what its kernels take.",
         dtype="bfloat16",
         steps="40, CPU 4",
-        rounds=False,
     )
     parser.add_argument(
         "--variant", default=step_changes.BASELINE, help="see step_variants.py"

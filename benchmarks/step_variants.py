@@ -230,6 +230,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "Measures changes to the training step, and flags of XLA's.",
         dtype="bfloat16",
         steps="200, CPU 5",
+        at_once=max(1, len(os.sched_getaffinity(0)) // 2),
         epilog=f"Changes: {changes}",
     )
     parser.add_argument(
@@ -244,25 +245,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="NAME",
         help="in place of groups: changes joined by +, and XLA's flags after a space",
     )
-    cores = len(os.sched_getaffinity(0))
-    parser.add_argument(
-        "--at-once",
-        type=int,
-        default=max(1, cores // 2),
-        help="variants that compile beside each other; default half the cores",
-    )
-    parser.add_argument(
-        "--patience",
-        type=float,
-        default=300.0,
-        help="seconds that a variant may take to compile; default 300",
-    )
     chosen = parser.parse_args(arguments)
     common.check_training(chosen)
-    if chosen.at_once < 1:
-        raise UserError(f"--at-once must be at least 1, not {chosen.at_once}")
-    if not chosen.patience > 0:
-        raise UserError(f"--patience must be more than 0, not {chosen.patience:g}")
     for group in chosen.groups or ():
         common.check_name("group", group, GROUPS)
     for name in chosen.variants or ():

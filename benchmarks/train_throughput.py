@@ -93,6 +93,8 @@ Peak memory: of {memory}, from the start, compilation included.
         options,
         steps=steps,
         rounds=chosen.rounds,
+        at_once=chosen.at_once,
+        patience=chosen.patience,
         after_round=lambda measured: tables.write(report(measured), chosen.output),
     )
     tables.write(report(measured), chosen.output)
@@ -107,6 +109,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "Measures training throughput, ours and PyTorch's, in one run.",
         dtype="float32",
         steps="300, CPU 5",
+        at_once=1,
         epilog=f"Variants: {variants}. The default is all, on a CPU without "
         + ", ".join(_ON_REQUEST_ON_CPU),
     )

@@ -1,6 +1,7 @@
 """What the throughput benchmark's programs share: names, options, data, a contract."""
 
 import dataclasses
+import functools
 import resource
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,7 @@ class Variant:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+@functools.cache
 def random_split() -> tuple[UInt8[np.ndarray, "n 32 32 3"], Int32[np.ndarray, " n"]]:
     """Noise in the size of CIFAR-100's training split, and labels."""
     rng = np.random.default_rng(0)

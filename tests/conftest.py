@@ -37,6 +37,16 @@ def finished(tiny, tmp_path_factory):
     return workdir
 
 
+@pytest.fixture
+def restored():
+    """JAX's settings, which a benchmark changes for its process, are put back."""
+    names = ("jax_enable_compilation_cache", "jax_default_device", "jax_platforms")
+    before = {name: getattr(jax.config, name) for name in names}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
 def pytest_collection_modifyitems(config, items):
     if not config.getoption("--many-faults"):
         for item in items:

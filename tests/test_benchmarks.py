@@ -46,6 +46,8 @@ def test_bad_arguments_are_refused_in_one_line(arguments, message):
     [
         (convolutions, ["--batch-size", "0"], "--batch-size must be at least 1"),
         (convolutions, ["--calls", "-1"], "--calls must be at least 1"),
+        (convolutions, ["--copies", "0"], "--copies must be at least 1"),
+        (convolutions, ["--output", "missing/a.md"], "no folder for 'missing/a.md'"),
         (evaluation, ["--images", "0"], "--images, --rounds and --batch-sizes must"),
         (loading, ["--rounds", "0"], "--rounds must be at least 1"),
         (loading, ["--name", "synthetc"], "did you mean 'synthetic'"),
@@ -69,6 +71,7 @@ def test_evaluation_in_batches_of_several_sizes(capsys):
     printed = capsys.readouterr().out
     assert printed.startswith("    python benchmarks/evaluation.py --depth 8")
     assert "2 rounds of 6 images" in printed
+    assert "| jax_resnet, as train.py evaluates, batches of 4 | " in printed
     assert "| jax_resnet, batches of 4 | " in printed
     assert "| jax_resnet, batches of 6 | " in printed
 
@@ -128,12 +131,16 @@ class TestConvolutions:
             ),
             "gradient by the weights": lambda: np.einsum("nhwirs,nhwo->rsio", seen, dy),
         }[operation]()
-        programs = dict(convolutions.programs(operation, operands))
+        programs = dict(convolutions.programs(operation, operands, copies=2))
         assert len(programs) >= 2 + (operation == "gradient by the weights")
         for program in programs.values():
             for calls in (1, 2):
                 found = np.asarray(program(calls))
                 np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+    def test_on_a_gpu_microseconds_and_gigabytes(self):
+        cell = convolutions.cell([2e-6, 1e-6, 4e-6], 3_000, on_gpu=True)
+        assert cell == "2.0 (1.0 to 4.0), 2 GB/s"
 
     def test_the_table_has_a_row_for_each_layer_and_program(self, capsys, monkeypatch):
         monkeypatch.setattr(convolutions, "LAYERS", ((4, 2), (2, 3)))
