@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from jax_resnet import data, device
 from jax_resnet.command import Parser, run
@@ -21,6 +22,7 @@ from jax_resnet.evaluation.page import render, render_comparison
 from jax_resnet.evaluation.pictures import draw_all
 from jax_resnet.evaluation.text import format_evaluation
 from jax_resnet.evaluation.uncertainty import LEVEL, mcnemar, over_seeds
+from jax_resnet.metrics import mean_log_probabilities
 from jax_resnet.model_folder import is_model_folder
 from jax_resnet.predict import Predictor
 from jax_resnet.report import write_atomically
@@ -90,6 +92,7 @@ class _Evaluated:
 
     report: dict[str, Any]
     assessment: Assessment
+    logits: np.ndarray
     info: data.DatasetInfo
     images: data.Split
 
@@ -136,8 +139,8 @@ def _compare(options: argparse.Namespace, chosen: jax.Device) -> int:
         print()
     first = models[0]
     for model, workdir in zip(models, options.workdir, strict=True):
-        if model.info != first.info or len(model.images.labels) != len(
-            first.images.labels
+        if model.info != first.info or not np.array_equal(
+            model.images.images, first.images.images
         ):
             raise UserError(
                 f"{workdir} was evaluated on other images than {options.workdir[0]}: "
@@ -165,6 +168,12 @@ def _compare(options: argparse.Namespace, chosen: jax.Device) -> int:
             "standard_deviation": deviation,
             "interval": [interval.low, interval.high] if interval else None,
         },
+        # One more model to the eye, and none to any figure above.
+        "ensemble": {
+            "members": len(models),
+            "probabilities": "mean of softmax(logits), without temperatures",
+            **_together(models, options.split).as_dict(),
+        },
         "paired_tests": tests,
     }
     page = render_comparison(comparison)
@@ -174,6 +183,16 @@ def _compare(options: argparse.Namespace, chosen: jax.Device) -> int:
         write_atomically(output.with_suffix(".md"), page.encode())
     print(f"written to {output}")
     return 0
+
+
+def _together(models: Sequence[_Evaluated], split: str) -> Assessment:
+    """The models' mean probabilities, assessed like the logits of one.
+
+    Without temperatures, like the figures of each model: they may have been fitted
+    on the very images.
+    """
+    mean = mean_log_probabilities([model.logits for model in models])
+    return assess(mean, models[0].images.labels, models[0].info, split=split)
 
 
 def _evaluate(
@@ -238,7 +257,7 @@ def _evaluate(
         report["corruptions"] = robustness.corrupted(
             predictor, images, min(options.corruptions, len(images.labels))
         )
-    return _Evaluated(report, assessment, info, images)
+    return _Evaluated(report, assessment, logits, info, images)
 
 
 def _check_writable(output: Path, *, required: bool) -> bool:

@@ -120,6 +120,20 @@ def log_softmax(
         return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
+def mean_log_probabilities(
+    logits: Sequence[Float[np.ndarray, "n classes"]],
+) -> Float[np.ndarray, "n classes"]:
+    """Returns the logarithm of the mean of several softmaxes, in float64.
+
+    It stands for the logits of those who predict together.
+
+    Args:
+        logits: of each of them, finite.
+    """
+    log_probabilities = [log_softmax(of_one) for of_one in logits]
+    return np.logaddexp.reduce(log_probabilities, axis=0) - np.log(len(logits))
+
+
 def calibration_bin(
     confidence: Float[np.ndarray, " n"], *, bins: int = CALIBRATION_BINS
 ) -> Int[np.ndarray, " n"]:

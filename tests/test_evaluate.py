@@ -4,8 +4,12 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 from command_line import assert_one_line, records, run
+
+from jax_resnet import data
+from jax_resnet.predict import Predictor
 
 TEST = ("--split", "test[:100]")
 
@@ -68,6 +72,43 @@ def test_several_runs_are_compared(tiny, workdir, tmp_path):
     assert (test["only_first"], test["only_second"], test["p_value"]) == (0, 0, 1.0)
     assert comparison["top1_over_models"]["mean"] == pytest.approx(one["top1"])
     assert "McNemar" in (tmp_path / "comparison.md").read_text()
+
+
+def test_different_runs_are_an_ensemble_too(tiny, workdir, tmp_path):
+    other = shutil.copytree(workdir, tmp_path / "other")
+    shutil.rmtree(other / "checkpoints" / "24")
+    output = tmp_path / "comparison.json"
+    result = run(
+        tiny,
+        workdir,
+        str(other),
+        *(*TEST, "--checkpoint", "latest", "--output", str(output)),
+        module="evaluate",
+    )
+    assert result.returncode == 0, result.stderr
+    comparison = json.loads(output.read_text())
+    one, two = comparison["models"]
+    assert (one["step"], two["step"]) == (24, 16)
+    mean = (one["top1"] + two["top1"]) / 2
+    assert comparison["top1_over_models"]["mean"] == pytest.approx(mean)
+
+    _, test = data.load_split("synthetic", "test[:100]", data_dir=None)
+    logits = [
+        Predictor.restore(path, "latest").logits(test.images).astype(np.float64)
+        for path in (workdir, other)
+    ]
+    powers = [np.exp(one_of) for one_of in logits]
+    probabilities = np.mean([p / p.sum(axis=1, keepdims=True) for p in powers], axis=0)
+    ensemble = comparison["ensemble"]
+    assert ensemble["members"] == 2
+    assert ensemble["top1"] == np.mean(probabilities.argmax(axis=1) == test.labels)
+    losses = -np.log(probabilities[np.arange(100), test.labels])
+    assert ensemble["loss"] == pytest.approx(losses.mean(), rel=1e-4)
+    page = (tmp_path / "comparison.md").read_text()
+    models, _, ensembles = page.partition("## The ensemble, no single model")
+    assert str(other) in models and "all 2 together" not in models
+    assert f"| all 2 together | {100 * ensemble['top1']:.2f} % (" in ensembles
+    assert "mean of softmax(logits), without temperatures" in ensembles
 
 
 def test_bad_evaluations(tiny, finished):

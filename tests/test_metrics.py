@@ -11,6 +11,7 @@ from jax_resnet.metrics import (
     expected_calibration_error,
     label_ranks,
     log_softmax,
+    mean_log_probabilities,
 )
 
 
@@ -157,6 +158,19 @@ def test_extreme_logits_stay_finite():
     result = evaluate(logits, np.array([0, 1]), info=names(2))
     assert (result.top1, result.loss, result.ece) == (1, 0, 0)
     assert math.copysign(1, result.loss) == 1
+
+
+def test_the_mean_of_several_models_by_plain_numpy():
+    logits = [draw(seed)[0].astype(np.float32) for seed in range(3)]
+    powers = [np.exp(one.astype(np.float64)) for one in logits]
+    mean = sum(p / p.sum(axis=1, keepdims=True) for p in powers) / 3
+    found = mean_log_probabilities(logits)
+    np.testing.assert_allclose(np.exp(found), mean, rtol=1e-12)
+    np.testing.assert_allclose(log_softmax(found), found, atol=1e-12)
+    # Where a probability is too small for a number its logarithm is not.
+    far = np.array([[0.0, 2000.0], [0.0, 0.0]])
+    found = mean_log_probabilities([far, far])
+    np.testing.assert_allclose(found, [[-2000.0, 0.0], [-np.log(2)] * 2], atol=1e-12)
 
 
 def test_loss_keeps_precision_that_float32_would_lose():

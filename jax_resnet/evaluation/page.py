@@ -35,7 +35,7 @@ def render(report: Report, pictures: str) -> str:
     if report["per_superclass"]:
         parts += [_accuracies("superclass", report["per_superclass"])]
     parts += [
-        _table(
+        table(
             ["class", "most often taken for", "images"],
             [[a, b, str(count)] for a, b, count in report["most_confused"]],
         ),
@@ -51,16 +51,10 @@ def render_comparison(comparison: Report) -> str:
     """The page of several models on the same images."""
     level = f"{100 * comparison['interval_level']:.0f} %"
     models = [
-        [
-            model["workdir"],
-            str(model["step"]),
-            _with_interval(model, "top1"),
-            _percent(model["top5"]),
-            f"{model['loss']:.4f}",
-            _percent(model["ece"]),
-        ]
+        [model["workdir"], str(model["step"]), *_brief(model)]
         for model in comparison["models"]
     ]
+    ensemble = comparison["ensemble"]
     tests = [
         [
             test["first"],
@@ -79,16 +73,29 @@ def render_comparison(comparison: Report) -> str:
     if seeds["interval"]:
         low, high = map(_percent, seeds["interval"])
         spread += f"; {level} interval of the mean (Student) {low} to {high}"
-    header = ["model", "step", f"top-1 ({level})", "top-5", "loss", "calibration error"]
+    figures = [f"top-1 ({level})", "top-5", "loss", "calibration error"]
     test_header = ["first", "second", "first alone right", "second alone right", "p"]
     parts = [
         f"# {len(models)} models on {comparison['dataset']} {comparison['split']}",
-        _table(header, models),
+        table(["model", "step", *figures], models),
         spread + ". It speaks of seeds only if the models differ in nothing else.",
         "McNemar's exact test on the same images:",
-        _table(test_header, tests),
+        table(test_header, tests),
+        "## The ensemble, no single model",
+        table(["", *figures], [[f"all {len(models)} together", *_brief(ensemble)]]),
+        f"Its probabilities are the {ensemble['probabilities']}; it takes the work of "
+        "all of them.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _brief(report: Report) -> list[str]:
+    return [
+        _with_interval(report, "top1"),
+        _percent(report["top5"]),
+        f"{report['loss']:.4f}",
+        _percent(report["ece"]),
+    ]
 
 
 def _figures(report: Report, level: str) -> str:
@@ -107,7 +114,7 @@ def _figures(report: Report, level: str) -> str:
     if flipped := report.get("tta_flip"):
         top1 = f"{_percent(flipped['top1'])}, loss {flipped['loss']:.4f}"
         rows.append(["*top-1 with the mirror image too (not the headline)*", top1])
-    return _table(["", f"figure ({level} interval)"], rows)
+    return table(["", f"figure ({level} interval)"], rows)
 
 
 def _selection(report: Report) -> str:
@@ -124,7 +131,7 @@ def _risks(report: Report) -> str:
         [f"{100 * float(coverage):.0f} %", _percent(risk)]
         for coverage, risk in report["risk_at_coverage"].items()
     ]
-    return _table(["answered, the most confident first", "of them wrong"], rows)
+    return table(["answered, the most confident first", "of them wrong"], rows)
 
 
 def _corruptions(corruptions: Mapping[str, Any]) -> list[str]:
@@ -135,7 +142,7 @@ def _corruptions(corruptions: Mapping[str, Any]) -> list[str]:
     ]
     header = ["", *(f"strength {i + 1}" for i in range(len(strengths))), "mean"]
     return [
-        _table(header, rows),
+        table(header, rows),
         f"Top-1 on the first {corruptions['n']:,} images; without corruption "
         f"{_percent(corruptions['clean_top1'])}. The corruptions are this project's "
         "own, not those of CIFAR-100-C.",
@@ -146,7 +153,7 @@ def _accuracies(title: str, groups: Sequence[Mapping[str, Any]]) -> str:
     known = [group for group in groups if group["accuracy"] is not None]
     ranked = sorted(known, key=lambda group: -group["accuracy"])
     rows = [[g["name"], _percent(g["accuracy"]), str(g["count"])] for g in ranked]
-    return _table([title, "top-1", "images"], rows)
+    return table([title, "top-1", "images"], rows)
 
 
 def _with_interval(report: Report, name: str) -> str:
@@ -158,7 +165,8 @@ def _percent(fraction: float) -> str:
     return f"{100 * fraction:.2f} %"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, its first column to the left, all others to the right."""
     rule = ["---", *("---:" for _ in header[1:])]
     lines = [" | ".join(row) for row in (header, rule, *rows)]
     return "\n".join(f"| {line} |" for line in lines)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from jax_resnet.data import Split
 from jax_resnet.evaluation.corruptions import CORRUPTIONS, STRENGTHS, corrupt
-from jax_resnet.metrics import evaluate, log_softmax
+from jax_resnet.metrics import evaluate, mean_log_probabilities
 from jax_resnet.predict import Predictor
 
 _BATCH = 1000  # images corrupted at a time; the random ones depend on it
@@ -26,8 +26,7 @@ def flipped(
         logits: of the images as they are.
     """
     mirrored = predictor.logits(np.ascontiguousarray(split.images[:, :, ::-1]))
-    halves = np.stack([log_softmax(logits), log_softmax(mirrored)])
-    mean = np.logaddexp(*halves) - np.log(2)
+    mean = mean_log_probabilities([logits, mirrored])
     figures = evaluate(mean, split.labels, info=predictor.info)
     return {"top1": figures.top1, "top5": figures.top5, "loss": figures.loss}
 

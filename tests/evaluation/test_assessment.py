@@ -147,6 +147,7 @@ def test_a_comparison(assessment):
                 "standard_deviation": 0.1,
                 "interval": [0.4, 0.6],
             },
+            "ensemble": {**model, "members": 2, "probabilities": "mean of both"},
             "paired_tests": [
                 {
                     "first": "runs/a",
@@ -159,4 +160,6 @@ def test_a_comparison(assessment):
         }
     )
     assert "| runs/a | runs/b | 3 | 9 | 0.146 |" in page
+    assert "Its probabilities are the mean of both" in page
+    assert page.index("## The ensemble") > page.index("| runs/b | 9 |")
     assert "Mean 50.00 %, standard deviation 10.00 % over 2 models; 95 %" in page
