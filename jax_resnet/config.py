@@ -156,7 +156,15 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
             )
             raise UserError(f"config has no field {name!r}{hint}")
     flag_values = flags.FlagValues()
-    argv = ["train", *overrides]
+    # The last one counts; of a tuple that is set twice absl would add the values.
+    names = [argument.split("=")[0] for argument in overrides]
+    final = [
+        argument
+        for place, argument in enumerate(overrides)
+        if not re.match(r"--config\..*=", argument)
+        or names[place] not in names[place + 1 :]
+    ]
+    argv = ["train", *final]
     try:
         with warnings.catch_warnings():  # of Python, that a literal looks odd
             warnings.simplefilter("ignore")

@@ -72,6 +72,14 @@ def test_every_config_loads_from_anywhere(path, monkeypatch, tmp_path):
         (["--noconfig.optimizer.nesterov"], "optimizer.nesterov", False),
         (["--config.augment.recipe=('normalize',)"], "augment.recipe", ("normalize",)),
         (["--config.seed=1", "--config.seed=2"], "seed", 2),
+        (
+            [
+                "--config.augment.recipe=('cutout',)",
+                "--config.augment.recipe=('a', 'b')",
+            ],
+            "augment.recipe",
+            ("a", "b"),
+        ),
     ],
 )
 def test_overrides(override, name, value):
