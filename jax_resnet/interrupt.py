@@ -1,5 +1,6 @@
 """Stopping a run on SIGTERM, SIGINT (Ctrl-C), SIGHUP, or when its time is up."""
 
+import contextlib
 import math
 import os
 import signal
@@ -7,9 +8,11 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 
 from jax_resnet import IMPORTED
+from jax_resnet.errors import UserError
 
 # What the last save, the last report and the exit may take.
 RESERVED_SECONDS = 10.0
@@ -20,21 +23,31 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 class Interrupt:
     """Notes the first signal, for the loop to save and stop; leaves on the second.
 
-    Until :meth:`begin` there is nothing to save, and the first signal leaves too. A
-    thread does the noticing, because Python runs no signal handler while the main
-    thread waits for a device or for the compiler. To be entered in the main thread.
+    Outside of :meth:`working` there is nothing to save, and the first signal leaves
+    too. A thread does the noticing, because Python runs no signal handler while the
+    main thread waits for a device or for the compiler. To be entered in the main
+    thread.
 
     Args:
         max_seconds: after the start of the process the run must have ended; None for
             ever. A start that takes longer than that still takes a step.
+
+    Raises:
+        UserError: if ``max_seconds``, the option of that name, is too short.
     """
 
     def __init__(self, max_seconds: float | None = None) -> None:
         self._signal = 0
         self._deadline = math.inf
         if max_seconds is not None:
+            if not max_seconds > RESERVED_SECONDS:
+                raise UserError(
+                    f"--max-seconds must be more than {RESERVED_SECONDS:g}, which "
+                    f"saving and leaving may take, not {max_seconds:g}"
+                )
             self._deadline = IMPORTED + max_seconds - RESERVED_SECONDS
-        self._begun = False
+        self._lock = threading.Lock()
+        self._at_work = 0  # threads
         self._noticed = False
 
     @property
@@ -49,9 +62,19 @@ class Interrupt:
         """Whether to stop now: a signal came, or ``seconds`` more are too many."""
         return self._signal != 0 or time.monotonic() + seconds > self._deadline
 
-    def begin(self) -> None:
-        """From here on the first signal is noted instead of obeyed."""
-        self._begun = True
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """A block in which the first signal is noted instead of obeyed.
+
+        Several threads may be in such blocks at once.
+        """
+        with self._lock:
+            self._at_work += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._at_work -= 1
 
     def __enter__(self) -> "Interrupt":
         self._reader, self._writer = socket.socketpair()
@@ -75,7 +98,7 @@ class Interrupt:
         while number := self._reader.recv(1):
             if number[0] not in SIGNALS:
                 continue
-            if self._noticed or not self._begun:
+            if self._noticed or not self._at_work:
                 os._exit(128 + number[0])
             self._noticed = True
             self._signal = number[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 from jax_resnet import config, processes
 from jax_resnet.command import Parser, run
 from jax_resnet.errors import UserError
-from jax_resnet.interrupt import RESERVED_SECONDS, Interrupt
+from jax_resnet.interrupt import Interrupt
 from jax_resnet.processes import Processes
 from jax_resnet.seeds import parse_seeds, train_seeds
 from jax_resnet.training import Task, train
@@ -56,11 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     arguments = sys.argv[1:] if arguments is None else arguments
     options, overrides = parser.parse_known_args(arguments)
-    if options.max_seconds is not None and not options.max_seconds > RESERVED_SECONDS:
-        raise UserError(
-            f"--max-seconds must be more than {RESERVED_SECONDS:g}, which saving and "
-            f"leaving may take, not {options.max_seconds:g}"
-        )
     address = (options.coordinator, options.num_processes, options.process_id)
     if len({part is None for part in address}) > 1:
         raise UserError("--coordinator, --num-processes and --process-id go together")

@@ -192,9 +192,9 @@ def _train(
         interrupt=interrupt,
         on_epoch=output.finish_epoch,
     )
-    interrupt.begin()
     # How the output ends depends on what went wrong, and can go wrong in the same way.
     with (
+        interrupt.working(),
         processes.lost_explained(),
         output,
         contextlib.closing(progress),

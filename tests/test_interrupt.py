@@ -1,4 +1,5 @@
 import os
+import queue
 import signal
 import time
 
@@ -18,8 +19,7 @@ def hangup():
 
 def test_a_signal_is_noted(hangup, capfd):
     hangup(signal.SIG_DFL)
-    with Interrupt() as interrupt:
-        interrupt.begin()
+    with Interrupt() as interrupt, interrupt.working():
         assert not interrupt.is_due(1e9)
         os.kill(os.getpid(), signal.SIGHUP)
         assert interrupt.is_due(0.0)
@@ -33,10 +33,20 @@ def test_a_signal_is_noted(hangup, capfd):
 
 def test_nohup_is_respected(hangup):
     hangup(signal.SIG_IGN)
-    with Interrupt() as interrupt:
-        interrupt.begin()
+    with Interrupt() as interrupt, interrupt.working():
         os.kill(os.getpid(), signal.SIGHUP)
         assert not interrupt.is_due(0.0)
+
+
+def test_between_two_runs_there_is_nothing_to_save(hangup, monkeypatch):
+    hangup(signal.SIG_DFL)
+    codes = queue.SimpleQueue()
+    monkeypatch.setattr(os, "_exit", codes.put)
+    with Interrupt() as interrupt:
+        with interrupt.working():
+            pass
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert codes.get(timeout=10) == 129
 
 
 def test_the_time_is_up_when_the_next_calls_would_not_end_in_time():
