@@ -138,13 +138,13 @@ def _resident(chosen: argparse.Namespace, size: int, on_gpu: bool) -> Classify:
     )
     split = data.Split(images, labels)
     programs, train_state = programs_of(options, CHANGES[BASELINE], split, size)
-    statics = (train_state.params, train_state.batch_stats)
     (piece,) = programs.feed.evaluation()
 
     def classify(_: np.ndarray) -> None:
         carry = programs.eval_carry(programs.zeros())
         steps = programs.feed.eval_steps
-        jax.block_until_ready(programs.eval_step(carry, steps, *statics, *piece.arrays))
+        constants = (train_state.weights, *piece.arrays)
+        jax.block_until_ready(programs.eval_step(carry, steps, *constants))
 
     return classify
 

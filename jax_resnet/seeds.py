@@ -1,4 +1,4 @@
-"""The same run with several seeds: a table of mean and standard deviation."""
+"""Runs side by side, each on its device; and a table of the same run's seeds."""
 
 import dataclasses
 import json
@@ -6,8 +6,9 @@ import math
 import queue
 import shlex
 import statistics
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,55 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
+def run_each(
+    jobs: Sequence[Callable[[Devices], int]], devices: Devices, interrupt: Interrupt
+) -> list[Future[int]]:
+    """Runs jobs side by side, each on a device of its own.
+
+    Where there are fewer devices than jobs, jobs wait for one, in their order.
+
+    Args:
+        jobs: each takes its device and returns an exit code.
+        devices: to share out.
+        interrupt: once it is due, jobs that have not begun do not.
+
+    Returns:
+        Of each job its exit code, or the error that it raised; all are over.
+    """
+    free: queue.SimpleQueue[jax.Device] = queue.SimpleQueue()
+    for device in devices.all:
+        free.put(device)
+
+    def run_one(job: Callable[[Devices], int]) -> int:
+        device = free.get()
+        try:
+            if interrupt.is_due(0.0):
+                return interrupt.exit_code
+            with jax.default_device(device):
+                return job(Devices((device,)))
+        finally:
+            free.put(device)
+
+    with ThreadPoolExecutor(devices.count) as pool:
+        return [pool.submit(run_one, job) for job in jobs]
+
+
+def exit_code_of(runs: Sequence[Future[int]]) -> int:
+    """The exit code of :func:`run_each`'s jobs together.
+
+    Raises:
+        UserError: of the first that failed.
+    """
+    failures = [error for run in runs if (error := run.exception())]
+    if failures:
+        raise failures[0]
+    return max((run.result() for run in runs), default=0)
+
+
 def train_seeds(task: Task, seeds: Sequence[int], interrupt: Interrupt) -> int:
     """Trains a run of each seed in ``WORKDIR/seed-N``, and writes a table of them.
 
-    Each run has a device to itself, and gives what it would give alone. Where there
-    are fewer devices than seeds, runs wait for one.
+    Each gives what it would give alone.
 
     Args:
         task: of which each run differs in seed, workdir and command.
@@ -58,32 +103,17 @@ def train_seeds(task: Task, seeds: Sequence[int], interrupt: Interrupt) -> int:
         UserError: of a run that failed, once the others are done.
     """
     settings = task.settings
-    selected = Devices.select(settings.train.device, settings.mesh.devices)
-    free: queue.SimpleQueue[jax.Device] = queue.SimpleQueue()
-    for device in selected.all:
-        free.put(device)
-
-    def run_one(seed: int) -> int:
-        device = free.get()
-        try:
-            if interrupt.is_due(0):
-                return interrupt.exit_code
-            with jax.default_device(device):
-                one = Devices((device,))
-                return train(_with_seed(task, seed), Processes(), interrupt, one)
-        finally:
-            free.put(device)
-
-    with ThreadPoolExecutor(min(len(seeds), selected.count)) as pool:
-        runs = {seed: pool.submit(run_one, seed) for seed in seeds}
+    devices = Devices.select(settings.train.device, settings.mesh.devices)
+    jobs = [
+        partial(train, with_seed(task, seed), Processes(), interrupt) for seed in seeds
+    ]
+    runs = run_each(jobs, devices, interrupt)
     write_table(task.workdir, seeds)
-    failures = [error for run in runs.values() if (error := run.exception())]
-    if failures:
-        raise failures[0]
-    return max(run.result() for run in runs.values())
+    return exit_code_of(runs)
 
 
-def _with_seed(task: Task, seed: int) -> Task:
+def with_seed(task: Task, seed: int) -> Task:
+    """The run of a task with a seed, in a folder of its own; it says which it is."""
     settings = ConfigDict(task.settings.to_dict())
     settings.seed = seed
     return dataclasses.replace(

@@ -1,12 +1,18 @@
 import json
 import statistics
+import threading
+from functools import partial
 
+import jax
+import jax.numpy as jnp
 import pytest
 from command_line import assert_one_line, assert_same_run, run
 from process_fixtures import with_devices
 
 from jax_resnet import seeds
 from jax_resnet.errors import UserError
+from jax_resnet.interrupt import Interrupt
+from jax_resnet.parallel import Devices
 
 
 @pytest.mark.slow
@@ -49,6 +55,48 @@ def test_a_seed_that_fails_leaves_the_others(tiny, tmp_path):
     assert table["n"] == 1 and table["complete"] is False
     assert table["last"]["std"] is None
     assert "(unfinished)" in (workdir / "seeds.md").read_text()
+
+
+class AfterJobs(Interrupt):
+    """Is due after so many jobs have asked."""
+
+    exit_code = 143
+
+    def __init__(self, jobs):
+        super().__init__()
+        self._left = jobs
+
+    def is_due(self, seconds):
+        self._left -= 1
+        return self._left < 0
+
+
+def test_jobs_have_a_device_each():
+    both = threading.Barrier(2, timeout=30)
+    devices = jax.devices()[:2]
+
+    def job(number, alone):
+        (device,) = alone.all
+        assert jnp.zeros(()).devices() == {device}
+        if number < 2:
+            both.wait()
+        seen.append(device)
+        if number == 1:
+            raise UserError("number 1")
+        return number
+
+    seen = []
+    jobs = [partial(job, number) for number in range(5)]
+    runs = seeds.run_each(jobs, Devices(tuple(devices)), AfterJobs(5))
+    assert len(seen) == 5 and set(seen) == set(devices)
+    assert [runs[number].result() for number in (0, 2, 3, 4)] == [0, 2, 3, 4]
+    with pytest.raises(UserError, match="number 1"):
+        seeds.exit_code_of(runs)
+    seen.clear()
+    runs = seeds.run_each(jobs[2:], Devices((devices[0],)), AfterJobs(2))
+    assert [run.result() for run in runs] == [2, 3, 143]
+    assert seeds.exit_code_of(runs) == 143 and len(seen) == 2
+    assert seeds.exit_code_of([]) == 0
 
 
 def test_lists_of_seeds():
