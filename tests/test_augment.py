@@ -24,7 +24,7 @@ from augment_fixtures import (
 from PIL import Image, ImageEnhance
 from scipy import stats
 
-from jax_resnet import augment
+from jax_resnet import augment, erasing
 
 
 def assert_equally_likely(values, expected):
@@ -155,7 +155,7 @@ def test_erasing_area_and_aspect():
     # On a large image rounding is small; below these bounds the first try fits.
     side, area, aspect = 2000, (0.02, 0.3), (0.3, 3.3)
     _, _, height, width = over_keys(
-        lambda key: augment.draw_rectangle(key, (side, side), 1.0, area, aspect, 10)
+        lambda key: erasing.draw_rectangle(key, (side, side), 1.0, area, aspect, 10)
     ).T
     assert_uniform(height * width / side**2, 0.0198, 0.3002)
     log_aspect = np.log(height / width)
@@ -184,7 +184,7 @@ def test_erasing_rectangles_are_those_of_a_loop(shape):
     expected = np.array(
         [rectangles_one_by_one(rng, *shape, *ranges) for _ in range(DRAWS)]
     )
-    found = over_keys(lambda key: augment.draw_rectangle(key, shape, 1.0, *ranges, 10))
+    found = over_keys(lambda key: erasing.draw_rectangle(key, shape, 1.0, *ranges, 10))
     for ours, theirs in zip(found.T, expected.T, strict=True):
         values = np.unique([*ours, *theirs])
         counts = [[(side == v).sum() for v in values] for side in (ours, theirs)]
@@ -200,7 +200,7 @@ def test_erasing_sets_one_rectangle_to_zero_half_of_the_time():
     image = jnp.ones((32, 32, 3))
     found = over_keys(lambda key: augment.random_erasing(key, image, **settings))
     rectangles = over_keys(
-        lambda key: augment.draw_rectangle(key, (32, 32), tries=10, **settings)
+        lambda key: erasing.draw_rectangle(key, (32, 32), tries=10, **settings)
     )
     erased = rectangles[:, 2] > 0
     assert stats.binomtest(erased.sum(), DRAWS, 0.5).pvalue > LEAST_P
