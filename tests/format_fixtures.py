@@ -17,7 +17,9 @@ def make_predictor(*, channels=3, temperature=1.7, seed=0, step=9, **changes):
     record = run_record()
     architecture = Architecture(**{**record.model, "in_channels": channels, **changes})
     config = copy.deepcopy(record.config)
-    config["model"] |= {k: architecture[k] for k in config["model"]}
+    config["model"] |= {
+        k: architecture[k] for k in config["model"] if k in architecture
+    }
     names = tuple("abcdefghij"[: architecture["num_classes"]])
     record = replace(
         record,

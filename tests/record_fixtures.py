@@ -10,11 +10,12 @@ from jax_resnet.record import Architecture, RunRecord
 CONFIG = config.to_json(
     config.load("configs/resnet56.py", ["--config.model.depth=8"]).unlock()
 )
+SIZE = {name: CONFIG["model"][name] for name in ("depth", "width", "shortcut", "dtype")}
 
 
 def run_record(history=()):
     return RunRecord(
-        model=Architecture(**CONFIG["model"], num_classes=3, in_channels=1),
+        model=Architecture(**SIZE, num_classes=3, in_channels=1),
         dataset=DatasetInfo(
             name="grey",
             version="1.0.0",

@@ -11,14 +11,16 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
-from command_line import assert_one_line, records, wait_for
+from command_line import ROOT, assert_one_line, records, wait_for
 
-from jax_resnet import data, search
+from jax_resnet import config, data, search
 from jax_resnet.errors import UserError
 from jax_resnet.loop import DivergedError
+from jax_resnet.parallel import Devices
+from jax_resnet.plan import Plan, describe_data
 from jax_resnet.predict import Predictor
 from jax_resnet.report import read_summary
-from jax_resnet.trials import ablation, read_recipes
+from jax_resnet.trials import Base, ablation, read_recipes
 
 RECIPES = """
 [reference]
@@ -240,6 +242,20 @@ def test_another_search_leaves_the_table_alone(pretended, tmp_path):
     (tmp_path / "s" / "recipes.json").write_text("[]")
     with pytest.raises(UserError, match="is damaged: move it away"):
         command({}, tmp_path / "s", "[a]", *options)
+
+
+def test_the_recipes_that_ship_can_be_trained(tmp_path):
+    small = ("--config.model.depth=8", "--config.data.name=synthetic")
+    base = Base(str(ROOT / "configs" / "resnet56_plus.py"), small)
+    recipes = read_recipes(ROOT / "configs" / "recipes.toml")
+    unchanged = base.task(recipes["plus"], 50, tmp_path).settings
+    described = describe_data(unchanged)
+    one = Devices((jax.devices()[0],))
+    for name, recipe in recipes.items():
+        settings = base.task(recipe, 50, tmp_path).settings
+        Plan(settings, one, described, described.info).build(jax.random.key(0))
+        is_base = config.to_json(settings) == config.to_json(unchanged)
+        assert is_base == (name == "plus"), name
 
 
 def test_all_recipes_may_diverge(pretended, tmp_path):
