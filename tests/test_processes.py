@@ -43,7 +43,12 @@ def assert_same_losses(workdir, expected):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("processes", "devices"), [(2, 4), pytest.param(4, 1, marks=pytest.mark.many)]
+    ("processes", "devices"),
+    [
+        (2, 2),
+        pytest.param(2, 4, marks=pytest.mark.many),
+        pytest.param(4, 1, marks=pytest.mark.many),
+    ],
 )
 def test_fifty_steps_have_the_losses_of_one_device(
     tiny, alone, tmp_path, processes, devices
