@@ -10,6 +10,8 @@ from jax_resnet.errors import UserError
 from jax_resnet.parallel import Devices
 from jax_resnet.plan import Plan, describe_data
 
+KEPT = ROOT / "results" / "resnet20-cpu"
+
 
 def plan(*overrides, devices=1):
     settings = config.load(
@@ -30,11 +32,27 @@ def plan(*overrides, devices=1):
         ("mesh.batch_norm=none", 1, "mesh.batch_norm must be 'global' or 'device'"),
         ("data.placement=disk", 1, "data.placement must be 'auto', 'device' or"),
         ("optimizer.learning_rate_scaling=log", 1, "learning_rate_scaling must be"),
+        ("optimizer.schedule=cos", 1, "optimizer.schedule must be one of cosine"),
+        ("optimizer.name=adam", 1, "optimizer.name must be 'sgd', 'adamw' or 'muon'"),
+        ("optimizer.sam_rho=-1.0", 1, "optimizer.sam_rho must be"),
+        ("ema.decay=1.0", 1, r"ema.decay must be in \[0, 1\)"),
+        ("mix.cutmix=-1.0", 1, "mix.cutmix must be"),
+        ("train.label_smoothing=1.0", 1, "train.label_smoothing must be"),
+        ("model.stochastic_depth=1.0", 1, "model.stochastic_depth must be"),
+        ("distill.teacher=nowhere", 1, "no checkpoint in 'nowhere'"),
+        (f"distill.teacher={KEPT}", 1, "was trained on cifar100, not on the classes"),
     ],
 )
 def test_what_cannot_be_built(override, devices, message):
     with pytest.raises(UserError, match=message):
         plan(f"--config.{override}", devices=devices).build(jax.random.key(0))
+
+
+def test_pairs_are_mixed_on_a_device():
+    mixed = ("--config.mix.mixup=0.2", "--config.train.batch_size=36")
+    plan(*mixed, devices=2).build(jax.random.key(0))
+    with pytest.raises(UserError, match=r"a multiple of 8 \(of pairs, to mix them\)"):
+        plan(*mixed, devices=4).build(jax.random.key(0))
 
 
 def test_the_peak_follows_the_batch():
