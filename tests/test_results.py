@@ -57,5 +57,13 @@ def test_readme_quotes_the_run(run):
         rf"^\|.*results/{run.name}\b.*$", (ROOT / "README.md").read_text(), re.M
     )
     assert row, f"README has no row for results/{run.name}"
-    for record in (summary["last"], summary["best"]):
-        assert f"{100 * record['val_top1']:.2f} %" in row.group()
+    figures = [f"{100 * summary[kind]['val_top1']:.2f} %" for kind in ("last", "best")]
+    if (run / "seeds.json").exists():  # the run shown is one of several
+        seeds = load(run / "seeds.json")
+        mean, deviation = (100 * seeds["last"][key] for key in ("mean", "std"))
+        figures = [f"{mean:.2f} ± {deviation:.2f} %", f"{seeds['n']} seeds"]
+        assert summary["last"]["val_top1"] in [
+            s["last"] for s in seeds["seeds"].values()
+        ]
+    for figure in figures:
+        assert figure in row.group()
