@@ -102,10 +102,14 @@ class Steps:
             streamed=streamed,
         )
         self.state = jax.device_get(initial)
-        with unchecked():
-            self.programs.compile(self.devices.place(initial))
-        self.programs.feed.load(dataset(), ORDER_KEY)
         self._key = self.devices.place(STEP_KEY)
+        # What evaluates is compiled where it is asked for.
+        carry = (self.devices.place(initial), self.programs.zeros())
+        with unchecked():
+            self.programs.train_step.compile(
+                carry, *self.programs.feed.abstract_train(), self._key
+            )
+        self.programs.feed.load(dataset(), ORDER_KEY)
 
     def __call__(self, before):
         """The state after one step, and its sums; all in host memory."""

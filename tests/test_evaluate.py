@@ -4,11 +4,13 @@ import json
 import re
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from command_line import assert_one_line, records, run
 
-from jax_resnet import data
+from jax_resnet import data, evaluate
+from jax_resnet.errors import UserError
 from jax_resnet.predict import Predictor
 
 TEST = ("--split", "test[:100]")
@@ -111,14 +113,26 @@ def test_different_runs_are_an_ensemble_too(tiny, workdir, tmp_path):
     assert "mean of softmax(logits), without temperatures" in ensembles
 
 
-def test_bad_evaluations(tiny, finished):
-    for arguments, message in [
-        (["--checkpoint", "7"], "best, latest or a step"),
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
         (["--split", "train[:0]"], "train"),
         (["--split", "nonsense"], "nonsense"),
         (["--batch-size", "0"], "--batch-size"),
         (["--nonsense"], "--nonsense"),
         (["--output", "/nonsense/report.json"], "/nonsense/report.json"),
-    ]:
-        result = run(tiny, finished, *arguments, module="evaluate")
-        assert_one_line(result, message)
+    ],
+)
+def test_bad_evaluations(tiny, finished, monkeypatch, arguments, message):
+    before = jax.config.jax_default_device
+    monkeypatch.setenv("XDG_CACHE_HOME", tiny[1]["XDG_CACHE_HOME"])
+    try:
+        with pytest.raises(UserError, match=message):
+            evaluate.main(["--workdir", str(finished), *arguments])
+    finally:
+        jax.config.update("jax_default_device", before)
+
+
+def test_a_bad_evaluation_is_refused_in_one_line(tiny, finished):
+    result = run(tiny, finished, "--checkpoint", "7", module="evaluate")
+    assert_one_line(result, "best, latest or a step")

@@ -69,7 +69,7 @@ def test_a_signal_to_one_stops_all_and_other_devices_carry_on(
     tiny, alone, tmp_path, request
 ):
     workdir = tmp_path / "run"
-    with Group(tiny, workdir, 2, *FIFTY_STEPS, STEP_BY_STEP) as group:
+    with Group(tiny, workdir, 2, *FIFTY_STEPS, STEP_BY_STEP, devices=2) as group:
         group.wait_for("epoch 2/5")
         group[1].send_signal(signal.SIGTERM)
         started = time.monotonic()
@@ -80,12 +80,15 @@ def test_a_signal_to_one_stops_all_and_other_devices_carry_on(
     step = checkpoint.select(workdir, "latest").step
     assert 20 <= step < 50
 
-    # One process with four devices; and two processes again.
-    copies = [shutil.copytree(workdir, tmp_path / "copy")]
-    result = run(with_devices(tiny, 4), copies[0], *FIFTY_STEPS)
-    assert result.returncode == 0, result.stderr
-    assert f"resuming at step {step}" in result.stdout
-    if request.config.getoption("--many-faults"):
+    # One process, with one device and with eight; and two processes again.
+    many = request.config.getoption("--many-faults")
+    copies = []
+    for place in [tiny, *([with_devices(tiny, 8)] if many else [])]:
+        copies.append(shutil.copytree(workdir, tmp_path / f"copy-{len(copies)}"))
+        result = run(place, copies[-1], *FIFTY_STEPS)
+        assert result.returncode == 0, result.stderr
+        assert f"resuming at step {step}" in result.stdout
+    if many:
         copies.append(workdir)
         with Group(tiny, workdir, 2, *FIFTY_STEPS) as group:
             assert group.wait() == [0, 0], group.log(0)
@@ -102,7 +105,7 @@ def test_a_signal_to_one_stops_all_and_other_devices_carry_on(
 @pytest.mark.parametrize("killed", [1, pytest.param(0, marks=pytest.mark.many)])
 def test_a_killed_process_stops_all_and_loses_nothing(tiny, alone, tmp_path, killed):
     workdir = tmp_path / "run"
-    with Group(tiny, workdir, 2, *FIFTY_STEPS, STEP_BY_STEP) as group:
+    with Group(tiny, workdir, 2, *FIFTY_STEPS, STEP_BY_STEP, devices=2) as group:
         group.wait_for("epoch 2/5")
         group[killed].kill()
         codes = group.wait(timeout=60)
