@@ -120,6 +120,7 @@ _MOST = {
     "model.depth": 2000,
     "model.width": 100,
     "train.epochs": 100_000,
+    "optimizer.adam_ratio": 1e6,
 }
 
 # Not in the name of any file, and a line break would make two lines of one.
@@ -156,15 +157,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
             )
             raise UserError(f"config has no field {name!r}{hint}")
     flag_values = flags.FlagValues()
-    # The last one counts; of a tuple that is set twice absl would add the values.
-    names = [argument.split("=")[0] for argument in overrides]
-    final = [
-        argument
-        for place, argument in enumerate(overrides)
-        if not re.match(r"--config\..*=", argument)
-        or names[place] not in names[place + 1 :]
-    ]
-    argv = ["train", *final]
+    argv = ["train", *_last_of_each(overrides)]
     try:
         with warnings.catch_warnings():  # of Python, that a literal looks odd
             warnings.simplefilter("ignore")
@@ -182,6 +175,21 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
         raise UserError(f"unexpected argument {unparsed[0]!r}; options begin with --")
     check(flatten(config))
     return config.lock()
+
+
+def _last_of_each(arguments: Sequence[str]) -> list[str]:
+    """The arguments, of each field the last: absl would add up tuples set twice."""
+    final: dict[str, list[str]] = {}
+    left = list(arguments)
+    while left:
+        words = [left.pop(0)]
+        match = _OVERRIDE.fullmatch(words[0].split("=", 1)[0])
+        if match and "=" not in words[0] and left and not _OVERRIDE.match(left[0]):
+            words.append(left.pop(0))  # its value
+        name = match["field"] if match else f" {len(left)}"
+        final.pop(name, None)
+        final[name] = words
+    return [word for words in final.values() for word in words]
 
 
 def flatten(config: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[str, Any]:

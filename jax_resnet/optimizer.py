@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -133,34 +133,41 @@ def make_optimizer(
             optax.add_decayed_weights(weight_decay, mask=mask),
             optax.sgd(schedule, momentum=momentum or None, nesterov=nesterov),
         )
+    adamw = partial(
+        optax.adamw,
+        b1=momentum,
+        weight_decay=weight_decay,
+        nesterov=nesterov,
+        mask=mask,
+    )
     if name == "adamw":
-        return optax.adamw(
-            schedule,
-            b1=momentum,
-            weight_decay=weight_decay,
-            mask=mask,
-            nesterov=nesterov,
-        )
+        return adamw(schedule)
     if name == "muon":
-        return optax.contrib.muon(
+        muon = optax.contrib.muon(
             schedule,
             beta=momentum,
             nesterov=nesterov,
             weight_decay=weight_decay,
-            adam_b1=momentum,
-            adam_weight_decay=weight_decay if mask is None else 0.0,
-            adam_learning_rate=lambda step: adam_ratio * schedule(step),
             muon_weight_dimension_numbers=_as_matrices,
         )
+        others = adamw(lambda step: adam_ratio * schedule(step))
+        return optax.partition({True: muon, False: others}, _is_convolution)
     raise UserError(f"optimizer.name must be 'sgd', 'adamw' or 'muon', not {name!r}")
+
+
+def _is_convolution(params: dict[str, Any]) -> dict[str, bool]:
+    return {name: name.endswith(".conv.kernel") for name in params}
 
 
 def _as_matrices(params: dict[str, Any]) -> dict[str, Any]:
     dimensions = optax.contrib.MuonDimensionNumbers((0, 1, 2), 3)
     # By name: optax also asks with placeholders where arrays were.
-    return {n: dimensions if n.endswith(".conv.kernel") else None for n in params}
+    return {
+        n: dimensions if is_one else None
+        for n, is_one in _is_convolution(params).items()
+    }
 
 
-def is_kernel(params: dict[str, jax.Array]) -> dict[str, bool]:
+def is_kernel(params: dict[str, Any]) -> dict[str, bool]:
     """Which parameters are weights of convolutions and of the head."""
     return {name: name.endswith(".kernel") for name in params}

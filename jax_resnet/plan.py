@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -144,21 +144,36 @@ class Plan:
             mix=self._mix,
             label_smoothing=settings.train.label_smoothing,
             stochastic_depth=settings.model.stochastic_depth,
-            teacher=self._teacher(),
+            teacher=self._teaching(),
         )
 
-    def _teacher(self) -> Teacher | None:
+    @cached_property
+    def teacher(self) -> Predictor | None:
+        """The model whose outputs are learned, if the config names one.
+
+        Raises:
+            UserError: if there is none, or it is of other classes or images.
+        """
         options = self.settings.distill
         if not options.teacher:
             return None
-        source = Predictor.open(options.teacher)
+        try:
+            source = Predictor.open(options.teacher)
+        except UserError as error:
+            raise UserError(f"distill.teacher: {error}") from error
         seen = (self.info.class_names, self.info.image_shape, self.info.mean)
         if (source.info.class_names, source.info.image_shape, source.info.mean) != seen:
             raise UserError(
                 f"distill.teacher {options.teacher!r} was trained on "
                 f"{source.info.name}, not on the classes and images of {self.info.name}"
             )
-        return Teacher(source.forward, options.weight, options.temperature)
+        return source
+
+    def _teaching(self) -> Teacher | None:
+        if self.teacher is None:
+            return None
+        options = self.settings.distill
+        return Teacher(self.teacher.forward, options.weight, options.temperature)
 
     @property
     def _mix(self) -> Mix | None:

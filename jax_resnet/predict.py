@@ -17,6 +17,7 @@ from jax_resnet import checkpoint, device, model, model_folder
 from jax_resnet import state as states
 from jax_resnet.augment import normalize
 from jax_resnet.errors import UserError
+from jax_resnet.integrity import digest_arrays
 from jax_resnet.metrics import log_softmax
 from jax_resnet.record import Architecture, RunRecord
 from jax_resnet.temperature import read_temperature
@@ -153,6 +154,12 @@ class Predictor:
         return model_folder.StoredModel(
             self.record, arrays, self.step, self.temperature
         )
+
+    def describe(self) -> str:
+        """Where it is from, and a digest of its weights."""
+        digest = digest_arrays(dict(self.stored.arrays))[:12]
+        title = self.record.run.title
+        return f"{self.source}: {title}, step {self.step}, SHA-256 {digest}"
 
     @property
     def params(self) -> dict[str, np.ndarray]:

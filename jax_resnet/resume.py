@@ -13,7 +13,7 @@ from jax_resnet.checkpoint import Checkpoint
 from jax_resnet.errors import UserError
 from jax_resnet.record import RunRecord
 from jax_resnet.saving import Writer
-from jax_resnet.state import TrainState
+from jax_resnet.state import TrainState, Weights
 from jax_resnet.sums import Sums
 
 # Fields that change where and how fast a run is computed, but not what.
@@ -73,7 +73,15 @@ class ResumePoint:
         # Of a run that keeps an average, the training's own weights come last.
         arrays = self.checkpoint.arrays("model") | self.checkpoint.arrays("training")
         template: dict[str, Any] = {"state": state, "sums": sums}
-        restored = states.from_arrays(template, arrays)
+        try:
+            restored = states.from_arrays(template, arrays)
+        except UserError as error:
+            if not self.changes:
+                raise
+            raise UserError(
+                "the state that was saved does not fit the changed config "
+                f"({'; '.join(self.changes)}): choose another --workdir"
+            ) from error
         return restored["state"], restored["sums"]
 
 
@@ -164,7 +172,9 @@ class Saver:
     def _save(
         self, state: TrainState, sums: Sums, metrics: Mapping[str, float] | None
     ) -> None:
-        model = states.to_arrays({"state": state.weights})
+        # Within an epoch the average has no statistics of its own yet.
+        own = Weights(state.params, state.batch_stats)
+        model = states.to_arrays({"state": own if metrics is None else state.weights})
         training = states.to_arrays({"state": state, "sums": sums})
         if state.average is None:  # else these are the weights before the average
             training = {n: a for n, a in training.items() if n not in model}

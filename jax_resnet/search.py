@@ -161,8 +161,11 @@ class Search:
         one = Devices((self._devices.first,))
         for name in recipes:
             settings = self._tasks[name, rungs[0]].settings
+            plan = Plan(settings, one, described, info)
             try:
-                Plan(settings, one, described, info).build(jax.random.key(0))
+                _, state = plan.build(jax.random.key(0))
+                if settings.train.initial_model:
+                    plan.start_from(state, Predictor.open(settings.train.initial_model))
             except UserError as error:
                 raise UserError(f"recipe {name!r}: {error}") from error
 

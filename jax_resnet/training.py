@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from jax_resnet import checkpoint, config, data, device
 from jax_resnet import state as states
+from jax_resnet.errors import UserError
 from jax_resnet.history import Clock, RunInfo, best_epoch, installed_versions
 from jax_resnet.interrupt import Interrupt
 from jax_resnet.loop import Loop, Work
@@ -145,7 +146,7 @@ def _train(
         f"{compile_seconds:.1f} s"
     )
     if point is None:
-        run_info = _run_info(task, devices, state, dataset, source)
+        run_info = _run_info(task, devices, state, dataset, source, plan.teacher)
         if source:
             say(f"starting from the weights of {run_info.initial_model}")
         record = RunRecord(
@@ -158,7 +159,7 @@ def _train(
             compile_seconds=compile_seconds,
         )
     else:
-        record = _continued(point, settings, int(state.step), compile_seconds)
+        record = _continued(point, plan, int(state.step), compile_seconds)
         say(f"resuming at step {int(state.step)}, {len(record.history)} epochs done")
 
     programs.feed.load(dataset, order_key)
@@ -223,12 +224,9 @@ def _run_info(
     state: TrainState,
     dataset: data.Dataset,
     source: Predictor | None,
+    teacher: Predictor | None,
 ) -> RunInfo:
     settings = task.settings
-    initial_model = ""
-    if source:
-        title = source.record.run.title
-        initial_model = f"{source.source}: {title}, step {source.step}"
     return RunInfo(
         title=task.name,
         command=task.command,
@@ -243,33 +241,40 @@ def _run_info(
         eval_name=dataset.eval_name,
         batch_size=settings.train.batch_size,
         seed=settings.seed,
-        initial_model=initial_model,
-        **_changeable(settings),
+        initial_model=source.describe() if source else "",
+        **_changeable(settings, teacher),
     )
 
 
-def _changeable(settings: ConfigDict) -> dict[str, Any]:
+def _changeable(settings: ConfigDict, teacher: Predictor | None) -> dict[str, Any]:
     """What the info says of fields that a run can go on with changed."""
     decay = settings.ema.decay
     average = f"an average of the weights, decay {decay:g}" if decay else ""
     return {
         "epochs": settings.train.epochs,
         "dtype": settings.model.dtype,
-        "teacher": settings.distill.teacher,
+        "teacher": teacher.describe() if teacher else "",
         "evaluated": average,
     }
 
 
 def _continued(
-    point: ResumePoint, settings: ConfigDict, step: int, compile_seconds: float
+    point: ResumePoint, plan: Plan, step: int, compile_seconds: float
 ) -> RunRecord:
     """The record of a run that goes on, with what was changed."""
-    before = point.record
+    before, settings = point.record, plan.settings
+    current = _changeable(settings, plan.teacher)
+    is_new = any(change.startswith("distill.teacher ") for change in point.changes)
+    if current["teacher"] != before.run.teacher and not is_new:
+        raise UserError(
+            f"distill.teacher was {before.run.teacher}, and is {current['teacher']}: "
+            "put that model back, or choose another --workdir"
+        )
     changes = (f"from step {step} on {change}" for change in point.changes)
     run_info = dataclasses.replace(
         before.run,
         changes=(*before.run.changes, *changes),
-        **_changeable(settings),
+        **current,
     )
     return dataclasses.replace(
         before,

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
 from jax_resnet import config
 from jax_resnet.errors import UserError, nearest
 from jax_resnet.evaluation.page import table
@@ -20,6 +23,40 @@ from jax_resnet.training import Task
 # Of no recipe: a search sets them itself, or they change no result.
 _COMMON = ("seed", "train.epochs", *FREE_FIELDS)
 Row = dict[str, Any]
+
+
+class _Run(TypedDict):
+    diverged: str | None
+    holdout_top1: float | None
+    test_top1: float | None
+    seconds: float
+    device: str
+
+
+class _Spread(TypedDict):
+    n: int
+    mean: float | None
+    std: float | None
+
+
+class _Row(TypedDict):
+    recipe: str
+    epochs: int
+    why: str
+    fields: dict[str, Any]
+    state: str
+    runs: dict[str, _Run]
+    holdout_top1: _Spread
+    test_top1: _Spread
+    seconds: _Spread
+
+
+class _Kept(TypedDict):
+    config: dict[str, Any]
+    rows: list[_Row]
+
+
+_KEPT = TypeAdapter(_Kept)
 
 
 @dataclass(frozen=True)
@@ -104,7 +141,10 @@ def read_recipes(path: Path) -> dict[str, Recipe]:
         why = content.pop("why", "")
         if not isinstance(why, str):
             raise UserError(f"recipe {name!r}: why must be text, not {why!r}")
-        recipes[name] = Recipe(name, why, config.flatten(content))
+        try:
+            recipes[name] = Recipe(name, why, config.flatten(content))
+        except RecursionError as error:
+            raise UserError(f"recipe {name!r} is nested too deeply") from error
         for field in recipes[name].fields:
             if field in _COMMON or field.startswith("data."):
                 raise UserError(
@@ -125,6 +165,10 @@ def ablation(recipes: Mapping[str, Recipe], name: str) -> dict[str, Recipe]:
     if name not in recipes:
         raise UserError(f"--ablate: no recipe {name!r}{nearest(name, recipes)}")
     full = recipes[name].fields
+    if name == "base" and full:
+        raise UserError(
+            "--ablate: 'base' is what the base is called: name it otherwise"
+        )
     variants = [recipes[name], Recipe("base", "no field", {})]
     for field, value in full.items():
         rest = {other: full[other] for other in full if other != field}
@@ -165,15 +209,17 @@ class Table:
         if not path.exists():
             return
         try:
-            kept = json.loads(path.read_text())
-            self.rows = {(row["recipe"], row["epochs"]): row for row in kept["rows"]}
+            kept = _KEPT.validate_json(path.read_text())
+            self.rows = {
+                (row["recipe"], row["epochs"]): dict(row) for row in kept["rows"]
+            }
             changes = [*config.differences(kept["config"], self._config, _COMMON)]
             changes += [
                 f"recipe {name!r} is another"
                 for (name, _), row in self.rows.items()
                 if name in recipes and row["fields"] != recipes[name].fields
             ]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(
                 f"{str(path)!r} is damaged: move it away, and it is made again"
             ) from error

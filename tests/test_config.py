@@ -80,6 +80,22 @@ def test_every_config_loads_from_anywhere(path, monkeypatch, tmp_path):
             "augment.recipe",
             ("a", "b"),
         ),
+        (
+            [
+                *("--config.augment.recipe", "('cutout',)"),
+                *("--config.optimizer.nesterov", "-config.augment.recipe=('a', 'b')"),
+            ],
+            "augment.recipe",
+            ("a", "b"),
+        ),
+        (
+            [
+                "--config.augment.recipe=('a', 'b')",
+                *("--config.augment.recipe", "('cutout',)"),
+            ],
+            "augment.recipe",
+            ("cutout",),
+        ),
     ],
 )
 def test_overrides(override, name, value):

@@ -149,6 +149,29 @@ def test_muon_turns_each_kernel_as_a_matrix_of_its_filters():
 
 @pytest.mark.usefixtures("optax_promotes")
 @pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize("decay_on", ["all", "kernels"])
+def test_decoupled_decay_without_gradients(name, decay_on):
+    updates = optimizer.make_optimizer(
+        name,
+        optimizer.make_schedule("constant", 0.1, 9),
+        weight_decay=0.2,
+        weight_decay_on=decay_on,
+    )
+    shapes = {
+        "a.conv.kernel": (3, 3, 2, 4),
+        "a.norm.scale": (4,),
+        "head.kernel": (4, 5),
+    }
+    params = {name: jnp.ones(shape) for name, shape in shapes.items()}
+    still = jax.tree.map(jnp.zeros_like, params)
+    found, _ = updates.update(still, updates.init(params), params)
+    for field, update in found.items():
+        decayed = decay_on == "all" or field.endswith("kernel")
+        np.testing.assert_allclose(update, -0.02 if decayed else 0, atol=1e-7)
+
+
+@pytest.mark.usefixtures("optax_promotes")
+@pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_each_optimizer_trains_the_network(name):
     updates = optimizer.make_optimizer(
         name, optimizer.make_schedule("constant", 0.01, 9), nesterov=True

@@ -69,7 +69,7 @@ def test_a_signal_to_one_stops_all_and_other_devices_carry_on(
     tiny, alone, tmp_path, request
 ):
     workdir = tmp_path / "run"
-    with Group(tiny, workdir, 2, *FIFTY_STEPS, STEP_BY_STEP, devices=2) as group:
+    with Group(tiny, workdir, 2, *FIFTY_STEPS, STEP_BY_STEP) as group:
         group.wait_for("epoch 2/5")
         group[1].send_signal(signal.SIGTERM)
         started = time.monotonic()
@@ -105,7 +105,7 @@ def test_a_signal_to_one_stops_all_and_other_devices_carry_on(
 @pytest.mark.parametrize("killed", [1, pytest.param(0, marks=pytest.mark.many)])
 def test_a_killed_process_stops_all_and_loses_nothing(tiny, alone, tmp_path, killed):
     workdir = tmp_path / "run"
-    with Group(tiny, workdir, 2, *FIFTY_STEPS, STEP_BY_STEP, devices=2) as group:
+    with Group(tiny, workdir, 2, *FIFTY_STEPS, STEP_BY_STEP) as group:
         group.wait_for("epoch 2/5")
         group[killed].kill()
         codes = group.wait(timeout=60)

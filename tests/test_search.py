@@ -239,9 +239,13 @@ def test_another_search_leaves_the_table_alone(pretended, tmp_path):
     with pytest.raises(UserError, match=r"data\.holdout was 50 and is 40"):
         command({}, tmp_path / "s", "[a]", *options, "--holdout=40")
     assert table_of(tmp_path / "s") == before
-    (tmp_path / "s" / "recipes.json").write_text("[]")
-    with pytest.raises(UserError, match="is damaged: move it away"):
-        command({}, tmp_path / "s", "[a]", *options)
+    path = tmp_path / "s" / "recipes.json"
+    halved = json.loads(path.read_text())
+    del halved["rows"][0]["runs"]
+    for text in ("[]", json.dumps(halved), "[" * 10**5):
+        path.write_text(text)
+        with pytest.raises(UserError, match="is damaged: move it away"):
+            command({}, tmp_path / "s", "[a]", *options)
 
 
 def test_the_recipes_that_ship_can_be_trained(tmp_path):
@@ -285,6 +289,12 @@ def test_each_option_is_added_and_removed(pretended, tmp_path):
     assert list(ablation(recipes, "single")) == ["single", "base"]
     with pytest.raises(UserError, match="no recipe 'bets'; did you mean 'best'"):
         ablation(recipes, "bets")
+    path.write_text("[base]\na = 1")
+    with pytest.raises(UserError, match="name it otherwise"):
+        ablation(read_recipes(path), "base")
+    path.write_text("[deep]\n" + ".".join(["a"] * 3000) + " = 1")
+    with pytest.raises(UserError, match="nested too deeply"):
+        read_recipes(path)
 
     begun, command = pretended
     two = "[x]\noptimizer.momentum = 0.5\noptimizer.nesterov = true\n[y]"

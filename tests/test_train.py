@@ -1,11 +1,20 @@
 """The real command lines on a tiny run: training, resuming, evaluating, refusing."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
-from command_line import assert_one_line, assert_same_run, final_arrays, records, run
+from command_line import (
+    assert_one_line,
+    assert_same_run,
+    final_arrays,
+    interrupted,
+    records,
+    run,
+)
 
+from jax_resnet import checkpoint
 from jax_resnet.predict import Predictor
 
 
@@ -80,7 +89,20 @@ def test_a_run_learns_from_a_teacher(tiny, finished, tmp_path):
     # The schedule is the same, and the loss another one.
     losses = [records(path)[0]["train_loss"] for path in (tmp_path / "run", finished)]
     assert abs(losses[0] - losses[1]) > 0.1
-    assert f"| taught by | {finished} |" in (tmp_path / "run" / "log.md").read_text()
+    log = (tmp_path / "run" / "log.md").read_text()
+    assert f"| taught by | {finished}: tiny, step " in log
+
+
+def test_a_run_goes_on_with_the_teacher_that_it_had(tiny, finished, tmp_path):
+    teacher = shutil.copytree(finished, tmp_path / "teacher")
+    taught = f"--config.distill.teacher={teacher}"
+    workdir = interrupted(tiny, tmp_path / "run", taught)
+    # Another step of the same run, in its place.
+    shutil.rmtree(checkpoint.select(teacher, "best").path)
+    result = run(tiny, workdir, taught)
+    assert_one_line(result, "distill.teacher was .*, and is .*: put that model back")
+    shutil.rmtree(teacher)
+    assert_one_line(run(tiny, workdir, taught), "distill.teacher: no checkpoint in")
 
 
 def test_models_that_a_run_cannot_start_from(tiny, finished, tmp_path):
