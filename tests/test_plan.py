@@ -39,7 +39,7 @@ def plan(*overrides, devices=1):
         ("mix.cutmix=-1.0", 1, "mix.cutmix must be"),
         ("train.label_smoothing=1.0", 1, "train.label_smoothing must be"),
         ("model.stochastic_depth=1.0", 1, "model.stochastic_depth must be"),
-        ("distill.teacher=nowhere", 1, "no checkpoint in 'nowhere'"),
+        ("distill.teacher=nowhere", 1, "distill.teacher: no checkpoint in 'nowhere'"),
         (f"distill.teacher={KEPT}", 1, "was trained on cifar100, not on the classes"),
     ],
 )
