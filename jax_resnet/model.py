@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -244,7 +245,8 @@ class ResNet(nnx.Module):
         for index, block in enumerate(self.blocks):
             weight = None if block_weights is None else block_weights[:, index]
             x = block(x, train=train, weight=weight)
-        return x
+        # XLA for CPU in jaxlib 0.12 gets NaN where it fuses these with their mean.
+        return lax.optimization_barrier(x) if x.dtype == jnp.bfloat16 else x
 
     def __call__(
         self,

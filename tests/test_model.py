@@ -98,3 +98,19 @@ def test_running_statistics_keep_nine_tenths():
 def test_bad_settings(settings, message):
     with pytest.raises(UserError, match=message):
         model.initialize(jax.random.key(0), **settings)
+
+
+def test_bfloat16_is_about_float32():
+    images = jnp.asarray(
+        np.random.default_rng(0).standard_normal((16, 32, 32, 3), np.float32)
+    )
+    logits = []
+    for dtype in ("float32", "bfloat16"):
+        network = model.initialize(
+            jax.random.key(0), depth=8, num_classes=10, dtype=dtype
+        )
+        parts = state.split(network)
+        compute = jax.jit(lambda p, b, x, g=parts[0]: state.merge(g, p, b)(x))
+        logits.append(np.asarray(compute(*parts[1:], images)))
+    assert logits[1].dtype == np.float32
+    np.testing.assert_allclose(*logits, atol=0.05)
