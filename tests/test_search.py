@@ -11,16 +11,13 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
-from command_line import ROOT, assert_one_line, records, wait_for
+from command_line import assert_one_line, records, wait_for
 
-from jax_resnet import config, data, search
+from jax_resnet import data, search
 from jax_resnet.errors import UserError
 from jax_resnet.loop import DivergedError
-from jax_resnet.parallel import Devices
-from jax_resnet.plan import Plan, describe_data
 from jax_resnet.predict import Predictor
 from jax_resnet.report import read_summary
-from jax_resnet.trials import Base, ablation, read_recipes
 
 RECIPES = """
 [reference]
@@ -248,20 +245,6 @@ def test_another_search_leaves_the_table_alone(pretended, tmp_path):
             command({}, tmp_path / "s", "[a]", *options)
 
 
-def test_the_recipes_that_ship_can_be_trained(tmp_path):
-    small = ("--config.model.depth=8", "--config.data.name=synthetic")
-    base = Base(str(ROOT / "configs" / "resnet56_plus.py"), small)
-    recipes = read_recipes(ROOT / "configs" / "recipes.toml")
-    unchanged = base.task(recipes["plus"], 50, tmp_path).settings
-    described = describe_data(unchanged)
-    one = Devices((jax.devices()[0],))
-    for name, recipe in recipes.items():
-        settings = base.task(recipe, 50, tmp_path).settings
-        Plan(settings, one, described, described.info).build(jax.random.key(0))
-        is_base = config.to_json(settings) == config.to_json(unchanged)
-        assert is_base == (name == "plus"), name
-
-
 def test_all_recipes_may_diverge(pretended, tmp_path):
     begun, command = pretended
     with pytest.raises(UserError, match="every recipe of 1 epochs diverged"):
@@ -271,31 +254,6 @@ def test_all_recipes_may_diverge(pretended, tmp_path):
 
 
 def test_each_option_is_added_and_removed(pretended, tmp_path):
-    path = tmp_path / "recipes.toml"
-    path.write_text("[best]\na = 1\nb.c = 2\nd = 3\n[other]\ne = 4\n[single]\na = 1")
-    recipes = read_recipes(path)
-    full = {"a": 1, "b.c": 2, "d": 3}
-    found = ablation(recipes, "best")
-    assert {name: recipe.fields for name, recipe in found.items()} == {
-        "best": full,
-        "base": {},
-        "best-without-a": {"b.c": 2, "d": 3},
-        "base-with-a": {"a": 1},
-        "best-without-b.c": {"a": 1, "d": 3},
-        "base-with-b.c": {"b.c": 2},
-        "best-without-d": {"a": 1, "b.c": 2},
-        "base-with-d": {"d": 3},
-    }
-    assert list(ablation(recipes, "single")) == ["single", "base"]
-    with pytest.raises(UserError, match="no recipe 'bets'; did you mean 'best'"):
-        ablation(recipes, "bets")
-    path.write_text("[base]\na = 1")
-    with pytest.raises(UserError, match="name it otherwise"):
-        ablation(read_recipes(path), "base")
-    path.write_text("[deep]\n" + ".".join(["a"] * 3000) + " = 1")
-    with pytest.raises(UserError, match="nested too deeply"):
-        read_recipes(path)
-
     begun, command = pretended
     two = "[x]\noptimizer.momentum = 0.5\noptimizer.nesterov = true\n[y]"
     names = (
