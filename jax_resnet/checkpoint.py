@@ -127,13 +127,13 @@ def own_context() -> ocp.Context:
 
     Each of them has the whole state: the first saves it, and each restores it.
     """
-    if not jax.distributed.is_initialized():
-        return ocp.Context()
-    index = jax.process_index()
-    options = ocp.options.MultiprocessingOptions(
-        primary_host=index, active_processes={index}, barrier_sync_key_prefix=str(index)
-    )
-    return ocp.Context(multiprocessing_options=options)
+    context = ocp.Context()
+    if jax.distributed.is_initialized():
+        index = jax.process_index()
+        context.multiprocessing.primary_host = index
+        context.multiprocessing.active_processes = {index}
+        context.multiprocessing.barrier_sync_key_prefix = str(index)
+    return context
 
 
 def directory(workdir: Path) -> Path:

@@ -35,8 +35,14 @@ class Writer:
             get_metric_fn=rank, n=1, keep_checkpoints_without_metrics=False
         )
         self._root = directory(workdir)
+        # What waits for a folder that orbax makes in the background waits for a
+        # number, which saves of other threads change: data came before their folder,
+        # and were deleted when it was made.
+        context = ocp.Context()
+        context.asynchronous.create_directories_asynchronously = False
         self._checkpointer = ocp.training.Checkpointer(
             self._root,
+            context=context,
             save_decision_policy=decisions.FixedIntervalPolicy(1),
             preservation_policy=policies.AnyPreservationPolicy(
                 [policies.LatestN(keep_latest), best]

@@ -2,6 +2,8 @@ import json
 import os
 import random
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -100,6 +102,23 @@ def test_saving_a_step_again_replaces_it(workdir):
     save(writer, 6, 0.9)
     writer.close()
     assert_sound(workdir, "best", 6)
+
+
+def test_runs_in_one_process_save_at_the_same_moment(tmp_path):
+    together = threading.Barrier(2, timeout=60)
+
+    def run(name):
+        writer = Writer(tmp_path / name)
+        for step in range(1, 6):
+            together.wait()
+            save(writer, step)
+        writer.close()
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(run, ("a", "b")))
+    for name in ("a", "b"):
+        assert_sound(tmp_path / name, "4", 4)
+        assert_sound(tmp_path / name, "5", 5)
 
 
 def test_unfinished_saves_are_ignored(workdir):
