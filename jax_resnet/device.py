@@ -1,6 +1,7 @@
 """The device to compute on, and the cache of what was compiled for it."""
 
 import errno
+import functools
 import logging
 import os
 import shutil
@@ -14,6 +15,7 @@ from jax_resnet.data.cache import default_folder
 from jax_resnet.errors import UserError
 
 _ROOM = 64 * 2**20  # bytes, for the programs of a run
+_CPU_LIBRARIES = "xla_cpu_experimental_ynn_fusion_type"
 _log = logging.getLogger(__name__)
 
 
@@ -57,6 +59,33 @@ def describe(device: jax.Device) -> str:
     if device.platform == "cpu":
         return f"CPU with {len(os.sched_getaffinity(0))} cores"
     return device.device_kind
+
+
+def compiler_options(device: jax.Device) -> dict[str, str]:
+    """Options with which XLA compiles the steps of a run; none over ``XLA_FLAGS``.
+
+    jaxlib 0.12 leaves convolutions on a CPU to YNNPACK, where Eigen takes two thirds
+    of the time over a training step (``benchmarks/README.md``). Dot products and
+    reductions stay with YNNPACK.
+    """
+    if device.platform != "cpu" or _CPU_LIBRARIES in os.environ.get("XLA_FLAGS", ""):
+        return {}
+    prefix = "LIBRARY_FUSION_TYPE_"
+    options = {_CPU_LIBRARIES: f"{prefix}INDIVIDUAL_DOT,{prefix}REDUCE"}
+    return options if _is_accepted(device, tuple(options.items())) else {}
+
+
+@functools.cache
+def _is_accepted(device: jax.Device, options: tuple[tuple[str, str], ...]) -> bool:
+    """Whether this jaxlib knows the compiler options."""
+    sharding = jax.sharding.SingleDeviceSharding(device)
+    number = jax.ShapeDtypeStruct((), jnp.float32, sharding=sharding)
+    lowered = jax.jit(jnp.negative).lower(number)
+    try:
+        lowered.compile(compiler_options=dict(options))
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
 
 
 def cache_compilations(directory: str, device: jax.Device) -> None:

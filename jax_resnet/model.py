@@ -49,6 +49,28 @@ def fan_in_uniform(
     return jnp.asarray(_generator(key).uniform(-bound, bound, shape), dtype)
 
 
+@jax.custom_vjp
+def _relu(x: Array) -> Array:
+    """ReLU whose result is kept in memory for all that reads it.
+
+    Left to itself, XLA for CPU computes a block's output anew for each of its readers,
+    from the outputs of all blocks before it in the stage: half of a training step.
+    """
+    return lax.optimization_barrier(nnx.relu(x))
+
+
+def _relu_forward(x: Array) -> tuple[Array, Array]:
+    y = _relu(x)
+    return y, y
+
+
+def _relu_backward(y: Array, gradient: Array) -> tuple[Array]:
+    return (jnp.where(y > 0, gradient, 0),)
+
+
+_relu.defvjp(_relu_forward, _relu_backward)
+
+
 class ConvBatchNorm(nnx.Module):
     """A convolution without bias, padded explicitly, then BatchNorm."""
 
@@ -139,11 +161,11 @@ class BasicBlock(nnx.Module):
 
         ``weight`` multiplies what each image adds to its shortcut.
         """
-        y = nnx.relu(self.conv1(x, train=train))
+        y = _relu(self.conv1(x, train=train))
         y = self.conv2(y, train=train)
         if weight is not None:
             y = y * weight.astype(y.dtype)[:, None, None, None]
-        return nnx.relu(y + self._shortcut(x, train=train))
+        return _relu(y + self._shortcut(x, train=train))
 
 
 class ResNet(nnx.Module):
@@ -241,12 +263,11 @@ class ResNet(nnx.Module):
         block_weights: Float[Array, "n blocks"] | None = None,
     ) -> Float[Array, "n h4 w4 f"]:
         """The last feature map, before pooling, at a quarter of the resolution."""
-        x = nnx.relu(self.stem(images.astype(self.dtype), train=train))
+        x = _relu(self.stem(images.astype(self.dtype), train=train))
         for index, block in enumerate(self.blocks):
             weight = None if block_weights is None else block_weights[:, index]
             x = block(x, train=train, weight=weight)
-        # XLA for CPU in jaxlib 0.12 gets NaN where it fuses these with their mean.
-        return lax.optimization_barrier(x) if x.dtype == jnp.bfloat16 else x
+        return x
 
     def __call__(
         self,

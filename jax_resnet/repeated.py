@@ -9,6 +9,7 @@ from jax import lax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
+from jax_resnet.device import compiler_options, current
 from jax_resnet.parallel import REPLICATED, Devices
 
 # (step, count, carry) -> carry
@@ -47,6 +48,7 @@ class Repeated:
         layouts: Sequence[PartitionSpec] = (),
     ):
         self._loop_on_device = loop_on_device
+        self._devices = devices
 
         def looped(carry: Any, count: Array, *constants: Any) -> Any:
             return loop(lambda c: step(c, *constants), count, carry)
@@ -59,7 +61,9 @@ class Repeated:
     def compile(self, carry: Any, *constants: Any) -> None:
         """Compiles ahead of the first call, for arguments of these shapes."""
         count = (np.int32(0),) if self._loop_on_device else ()
-        self._call = self._call.lower(carry, *count, *constants).compile()
+        lowered = self._call.lower(carry, *count, *constants)
+        device = current() if self._devices is None else self._devices.first
+        self._call = lowered.compile(compiler_options=compiler_options(device))
 
     def text(self) -> str:
         """The compiled step in HLO, after all optimisations."""
