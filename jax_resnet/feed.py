@@ -210,7 +210,10 @@ class Feed:
         missing = size - len(labels)
         images = np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)])
         labels = np.pad(labels, (0, missing), constant_values=-1)
-        arrays = self._devices.place_rows(np.arange(size), (images, labels))
+        # A batch has the same images, and its sums the same order, in pieces or whole.
+        by_device = np.arange(size).reshape(self._eval_steps, self._devices.count, -1)
+        rows = by_device.swapaxes(0, 1).ravel()
+        arrays = self._devices.place_rows(rows, (images, labels))
         return Piece(min(first + self._eval_steps, self.eval_steps), arrays)
 
 
