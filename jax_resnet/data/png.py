@@ -113,8 +113,8 @@ def _unfilter(
     if filters.max(initial=0) > _PAETH:
         raise ValueError("a PNG file with an unknown filter")
     # Images last, so that every step below is one pass over contiguous memory.
-    pixels = np.ascontiguousarray(rows[:, :, 1:].reshape(n, -1).T)
-    pixels = pixels.reshape(height, width, channels, n)
+    by_image = np.ascontiguousarray(rows[:, :, 1:].reshape(n, -1).T)
+    pixels = by_image.reshape(height, width, channels, n)
 
     def mask(*kinds: int) -> np.ndarray:
         return -np.isin(filters, kinds).astype(np.int16)

@@ -195,8 +195,8 @@ def _builder_class(archive: Archive, path: Path) -> type:
         def _generate_examples(
             self, split: str, data: bytes
         ) -> Iterator[tuple[int, dict[str, Any]]]:
-            records = np.frombuffer(data, np.uint8)
-            records = records.reshape(-1, len(names) + _CHANNELS * _HEIGHT * _WIDTH)
+            size = len(names) + _CHANNELS * _HEIGHT * _WIDTH
+            records = np.frombuffer(data, np.uint8).reshape(-1, size)
             labels, pixels = np.split(records, [len(names)], axis=1)
             planes = pixels.reshape(-1, _CHANNELS, _HEIGHT, _WIDTH)
             for index, image in enumerate(planes.transpose(0, 2, 3, 1)):
