@@ -114,7 +114,7 @@ def compiled_step(depth: int, batch_size: int, devices: int, statistics: str) ->
         loop_on_device=False,
     )
     programs.compile(chosen.place(state))
-    return programs.train_step.text()
+    return programs.train_step_in(0).text()
 
 
 def main() -> None:

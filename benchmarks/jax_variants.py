@@ -145,7 +145,7 @@ class Training(JaxVariant):
         one = data.Split(images[:1], labels[:1])
         programs, state = programs_of(options, change, one, 1)
         (piece,) = programs.feed.training(0, 0)
-        self._step = programs.train_step
+        self._step = programs.train_step_in(0)
         self._steps_per_call = change.steps_per_call
         self._carry = (state, Sums.zeros())
         key = step_key(change, 2)

@@ -112,6 +112,9 @@ def get_config() -> ConfigDict:
     config.train.initial_model = ""  # a run or a folder whose weights to start from
     config.train.epochs = 150
     config.train.batch_size = 128  # on all devices together
+    # Pairs (epoch, size), such as ((0, 20), (30, 24), (65, 32)): after so many epochs,
+    # images are trained on at this size. Empty for the full size throughout.
+    config.train.image_sizes = ()
     config.train.accumulation = 1  # parts of a batch, one after the other, for memory
     config.train.label_smoothing = 0.0  # spread over all classes
     config.train.eval_batch_size = 500  # changes no result, only speed and memory

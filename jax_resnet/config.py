@@ -14,6 +14,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from jax_resnet.errors import UserError, nearest
+from jax_resnet.image_sizes import ImageSizes
 
 # The fields that a config must have, and their types. ``configs/resnet56.py`` says
 # what each means. The settings of augmentations are theirs to check.
@@ -66,12 +67,14 @@ FIELDS: dict[str, type] = {
     "train.compilation_cache": str,
     "train.max_skipped_steps": int,
     "train.initial_model": str,
+    "train.image_sizes": tuple,
     "checkpoint.keep_latest": int,
 }
 # Fields that older configs lack, with the value that means what was done before.
 ADDED = {
     "train.max_skipped_steps": 0,
     "train.initial_model": "",
+    "train.image_sizes": (),
     "train.accumulation": 1,
     "data.placement": "auto",
     "mesh.devices": 0,
@@ -206,13 +209,13 @@ def flatten(config: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[st
 def to_json(config: ConfigDict) -> dict[str, Any]:
     """Nested plain dictionaries, with lists for tuples, as JSON has them."""
     return {
-        name: to_json(value)
-        if isinstance(value, ConfigDict)
-        else list(value)
-        if isinstance(value, tuple)
-        else value
+        name: to_json(value) if isinstance(value, ConfigDict) else _lists(value)
         for name, value in config.items()
     }
+
+
+def _lists(value: Any) -> Any:
+    return [*map(_lists, value)] if isinstance(value, tuple | list) else value
 
 
 def differences(
@@ -223,7 +226,10 @@ def differences(
     A field that an older config lacks has its value in :data:`ADDED`. Those ignored
     are whole names, or groups such as ``"augment."``.
     """
-    old_fields, new_fields = ({**ADDED, **flatten(config)} for config in (old, new))
+    old_fields, new_fields = (
+        {n: _lists(v) for n, v in {**ADDED, **flatten(config)}.items()}
+        for config in (old, new)
+    )
     groups = tuple(name for name in ignored if name.endswith("."))
     for name in sorted({*old_fields, *new_fields}.difference(ignored)):
         if name.startswith(groups):
@@ -287,7 +293,7 @@ def check(fields: Mapping[str, Any]) -> None:
             isinstance(value, bool) != (kind is bool)
         ):
             raise UserError(f"{name} must be of type {kind.__name__}, not {value!r}")
-        if kind is tuple and not all(isinstance(item, str) for item in value):
+        if name == "augment.recipe" and not all(isinstance(n, str) for n in value):
             raise UserError(f"{name} must be a tuple of names, not {value!r}")
         if kind is str and _UNPRINTABLE.search(value):
             raise UserError(f"{name} must be printable text, not {value!r}")
@@ -297,6 +303,7 @@ def check(fields: Mapping[str, Any]) -> None:
             raise UserError(f"{name} must be at least {_LEAST[name]}, not {value}")
         if name in _MOST and value > _MOST[name]:
             raise UserError(f"{name} must be at most {_MOST[name]}, not {value}")
+    ImageSizes.from_config(fields["train.image_sizes"])
     warmup, epochs = fields["optimizer.warmup_epochs"], fields["train.epochs"]
     if warmup >= epochs:
         raise UserError(

@@ -25,7 +25,8 @@ class EpochRecord(TypedDict):
     Top-1 and top-5 are fractions in [0, 1], losses nats per image. ``step`` is the
     number of steps done and ``learning_rate`` that of the last one.
     ``images_per_second`` counts training images. ``skipped_steps``, those left out
-    because they were not finite, is there only if there were any.
+    because they were not finite, is there only if there were any; ``image_size``, the
+    side of the training images in pixels, only where the config has ``image_sizes``.
     """
 
     epoch: int
@@ -39,6 +40,7 @@ class EpochRecord(TypedDict):
     seconds: float
     images_per_second: float
     skipped_steps: NotRequired[int]
+    image_size: NotRequired[int]
 
 
 @dataclass
@@ -82,6 +84,7 @@ class RunInfo:
         initial_model: Whose weights it started from; "" if they were drawn.
         teacher: Whose outputs it learns beside the labels; "" for nobody's.
         evaluated: Which weights are, and saved as the model; "" for the last step's.
+        image_sizes: That it trains at; "" for the data set's own throughout.
     """
 
     title: str
@@ -103,6 +106,7 @@ class RunInfo:
     initial_model: str = ""
     teacher: str = ""
     evaluated: str = ""
+    image_sizes: str = ""
 
 
 @dataclass(frozen=True)
@@ -159,6 +163,7 @@ def render_log(
         **({"started from": info.initial_model} if info.initial_model else {}),
         **({"taught by": info.teacher} if info.teacher else {}),
         **({"evaluated": info.evaluated} if info.evaluated else {}),
+        **({"image sizes": info.image_sizes} if info.image_sizes else {}),
         "batch size": str(info.batch_size),
         "seed": str(info.seed),
         "device": info.device,
@@ -167,7 +172,8 @@ def render_log(
         **({"changed": "; ".join(info.changes)} if info.changes else {}),
     }
     header = ["epoch", "train loss", "train top-1 %", "val loss", "val top-1 %"]
-    header += ["val top-5 %", "learning rate", "seconds"]
+    resized = any("image_size" in record for record in history)
+    header += ["val top-5 %", *["image size"] * resized, "learning rate", "seconds"]
     parts = [
         f"# {info.title}",
         f"Finished: epochs {done}." if complete else f"**Unfinished: epochs {done}.**",
@@ -210,6 +216,7 @@ def _cells(record: EpochRecord, *, bold: bool = False) -> list[str]:
         f"{record['val_loss']:.4f}",
         f"{100 * record['val_top1']:.2f}",
         f"{100 * record['val_top5']:.2f}",
+        *([str(record["image_size"])] if "image_size" in record else []),
         f"{record['learning_rate']:.4g}",
         f"{record['seconds']:.1f}",
     ]

@@ -107,10 +107,11 @@ class Loop:
         step = int(state.step)
         for epoch in range(len(self._history), work.epochs):
             first = epoch * programs.steps_per_epoch
+            train_step = programs.train_step_in(epoch)
             for piece in programs.feed.training(epoch, step - first):
                 while step < first + piece.end:
                     count = min(self._train_pace.count, first + piece.end - step)
-                    state, sums = programs.train_step(
+                    state, sums = train_step(
                         (state, sums), count, *piece.arrays, work.step_key
                     )
                     step += count
@@ -268,6 +269,9 @@ class Loop:
             seconds=self.clock.epoch,
             images_per_second=images / self.clock.training,
         )
+        image_size = programs.image_sizes.at(epoch - 1)
+        if image_size is not None:
+            record["image_size"] = image_size
         if skipped:
             record["skipped_steps"] = skipped
         self._history.append(record)

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Float32, Int, Key, UInt8
 
 from jax_resnet.augment import Augment
 from jax_resnet.errors import UserError
+from jax_resnet.image_sizes import resize
 from jax_resnet.mixing import Mix, partners
 from jax_resnet.model import ResNet
 from jax_resnet.state import Arrays, merge, split
@@ -80,7 +81,10 @@ class Objective:
             that of the others falls linearly to the first. What is left is scaled up,
             so that nothing changes in evaluation (Huang et al. 2016,
             https://arxiv.org/abs/1603.09382, section 3, there for a whole batch).
-        teacher: whose outputs are learned beside the labels.
+        teacher: whose outputs are learned beside the labels. It sees images of the
+            data set's size.
+        image_size: that the augmented images are scaled to, see
+            :func:`~jax_resnet.image_sizes.resize`; None leaves them alone.
     """
 
     graphdef: nnx.GraphDef[ResNet]
@@ -89,6 +93,7 @@ class Objective:
     label_smoothing: float = 0.0
     stochastic_depth: float = 0.0
     teacher: Teacher | None = None
+    image_size: int | None = None
 
     def __post_init__(self) -> None:
         for field in ("train.label_smoothing", "model.stochastic_depth"):
@@ -119,6 +124,7 @@ class Objective:
             seen["keys"] = _derived(keys, _DROP)
         if self.teacher is not None:
             seen["taught"] = self.teacher.logits(seen["images"])
+        seen["images"] = resize(seen["images"], self.image_size)
         return seen
 
     def gradients(

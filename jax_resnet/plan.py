@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from jax_resnet import augment, data, model, optimizer
 from jax_resnet import state as states
 from jax_resnet.errors import UserError
+from jax_resnet.image_sizes import ImageSizes
 from jax_resnet.memory import available_bytes, exhaustion_explained
 from jax_resnet.mixing import Mix, make_mix
 from jax_resnet.objective import Objective, Teacher
@@ -96,6 +97,8 @@ class Plan:
             raise UserError(
                 f"mesh.batch_norm must be 'global' or 'device', not {statistics!r}"
             )
+        image_sizes = ImageSizes.from_config(self.settings.train.image_sizes)
+        image_sizes.check_fits(self.info.image_shape)
         axis_name = self.devices.axis_name if statistics == "global" else None
         options = StepOptions(
             accumulation=self.settings.train.accumulation,
@@ -128,6 +131,8 @@ class Plan:
             eval_batch_size=self.settings.train.eval_batch_size,
             loop_on_device=self.devices.first.platform != "cpu",
             streamed=self._is_streamed(),
+            image_sizes=image_sizes,
+            epochs=self.settings.train.epochs,
         )
         return programs, state
 
@@ -237,10 +242,11 @@ class Plan:
     def _step_bytes(self, batch_size: int) -> int:
         settings = ConfigDict(self.settings.to_dict())
         settings.train.batch_size = batch_size
+        settings.train.image_sizes = ()  # the full size takes the most
         other = dataclasses.replace(self, settings=settings)
         programs, state = other.build(jax.random.key(0))
         programs.compile(self.devices.place(state))
-        return programs.train_step.memory()
+        return programs.train_step_in(0).memory()
 
     def _optimizer(self, steps_per_epoch: int) -> optax.GradientTransformation:
         options = self.settings.optimizer

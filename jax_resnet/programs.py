@@ -1,6 +1,7 @@
 """Everything that is compiled for a run, from shapes alone, before data is there."""
 
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
@@ -12,6 +13,7 @@ import optax
 from jax_resnet import augment, data
 from jax_resnet.average import mean_statistics
 from jax_resnet.feed import Feed
+from jax_resnet.image_sizes import FULL_SIZE, ImageSizes
 from jax_resnet.objective import Objective
 from jax_resnet.parallel import REPLICATED, Devices, split_along
 from jax_resnet.repeated import Loop, Repeated, counted
@@ -31,13 +33,14 @@ class Programs:
     """The compiled steps.
 
     Attributes:
-        train_step: over the carry ``(state, sums)``.
+        train_steps: over the carry ``(state, sums)``, by the size of the images.
         eval_step: over the carry ``(sums, index)``.
         statistics_step: over the carry ``(total, step)``; None without an average.
         statistics_steps: how many of these at the end of an epoch.
         feed: brings the images to them.
         batch_size: images of a training step.
         steps_per_epoch: of training.
+        image_sizes: of the training images in each epoch.
 
     Args:
         objective: what is minimised.
@@ -52,6 +55,9 @@ class Programs:
         loop_on_device: see :class:`~jax_resnet.repeated.Repeated`.
         loop: likewise.
         streamed: see :class:`~jax_resnet.feed.Feed`.
+        image_sizes: of the training images in each epoch; there is a training step
+            for each size.
+        epochs: of the whole run; sizes beyond them are not compiled.
     """
 
     def __init__(
@@ -69,8 +75,12 @@ class Programs:
         loop_on_device: bool,
         loop: Loop = counted,
         streamed: bool = False,
+        image_sizes: ImageSizes = FULL_SIZE,
+        epochs: int = 1,
     ):
         self.devices = devices
+        self.image_sizes = image_sizes
+        self._epochs = epochs
         self.batch_size = batch_size
         self.feed = Feed(
             devices,
@@ -91,13 +101,6 @@ class Programs:
         self.steps_per_epoch = self.feed.steps_per_epoch
         self.statistics_steps = min(options.statistics_steps, self.steps_per_epoch)
         axis_name = devices.axis_name
-        train_step = make_train_step(
-            objective,
-            optimizer,
-            options,
-            unroll=not loop_on_device,
-            axis_name=axis_name,
-        )
         eval_step = make_indexed_eval_step(
             objective.graphdef,
             partial(augment.normalize, mean=info.mean, std=info.std),
@@ -113,10 +116,22 @@ class Programs:
             Repeated, loop_on_device=loop_on_device, loop=loop, devices=devices
         )
         train_layouts = [*self.feed.train_layouts, REPLICATED]
-        self.train_step = repeated(
-            make_indexed_train_step(train_step, axis_name=axis_name),
-            layouts=train_layouts,
-        )
+
+        def train_step(image_size: int | None) -> Repeated:
+            step = make_train_step(
+                replace(objective, image_size=image_size),
+                optimizer,
+                options,
+                unroll=not loop_on_device,
+                axis_name=axis_name,
+            )
+            indexed = make_indexed_train_step(step, axis_name=axis_name)
+            return repeated(indexed, layouts=train_layouts)
+
+        self.train_steps = {
+            size: train_step(size) for size in image_sizes.distinct(0, epochs)
+        }
+        self._compiling: dict[int | None, Future[None]] = {}
         self.eval_step = repeated(
             eval_step, layouts=[REPLICATED, *self.feed.eval_layouts]
         )
@@ -126,20 +141,42 @@ class Programs:
             else None
         )
 
-    def compile(self, state: TrainState) -> float:
-        """Compiles the steps; returns the seconds it took."""
+    def compile(self, state: TrainState, first_epoch: int = 0) -> float:
+        """Compiles the steps that the run begins with; returns the seconds it took.
+
+        Those for image sizes of later epochs are compiled in the background.
+
+        Args:
+            state: of the run's shapes.
+            first_epoch: to train, counted from 0.
+        """
         started = time.monotonic()
         key = self.devices.place(jax.random.key(0))
         sums = self.zeros()
         training = (*self.feed.abstract_train(), key)
-        self.train_step.compile((state, sums), *training)
+        first, *later = self.image_sizes.distinct(first_epoch, self._epochs) or [None]
+        carry = jax.tree.map(_abstract, (state, sums))
+        self.train_steps[first].compile(carry, *training)
         self.eval_step.compile(
             self.eval_carry(sums), state.weights, *self.feed.abstract_eval()
         )
         if self.statistics_step is not None:
             carry = self.statistics_carry(state, 0)
             self.statistics_step.compile(carry, state.weights.params, *training)
+        background = ThreadPoolExecutor(1)
+        self._compiling = {
+            size: background.submit(self.train_steps[size].compile, carry, *training)
+            for size in later
+        }
+        background.shutdown(wait=False)
         return time.monotonic() - started
+
+    def train_step_in(self, epoch: int) -> Repeated:
+        """The training step of an epoch, counted from 0; waits until it is compiled."""
+        size = self.image_sizes.at(epoch)
+        if size in self._compiling:
+            self._compiling.pop(size).result()
+        return self.train_steps[size]
 
     def zeros(self) -> Sums:
         """The empty sums, on the devices."""
@@ -162,6 +199,11 @@ class Programs:
         assert state.average is not None
         found = _mean_statistics(total, self.statistics_steps)
         return replace(state, average=replace(state.average, batch_stats=found))
+
+
+def _abstract(array: jax.Array) -> jax.ShapeDtypeStruct:
+    # The arrays themselves are gone once training begins.
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
 
 
 _mean_statistics = jax.jit(mean_statistics, static_argnums=1)

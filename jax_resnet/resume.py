@@ -41,6 +41,7 @@ CHANGEABLE_FIELDS = (
     "mesh.batch_norm",
     "train.accumulation",
     "train.epochs",
+    "train.image_sizes",
     "train.label_smoothing",
     "train.max_skipped_steps",
 )

@@ -20,6 +20,7 @@ from jax_resnet import checkpoint, config, data, device
 from jax_resnet import state as states
 from jax_resnet.errors import UserError
 from jax_resnet.history import Clock, RunInfo, best_epoch, installed_versions
+from jax_resnet.image_sizes import ImageSizes
 from jax_resnet.interrupt import Interrupt
 from jax_resnet.loop import Loop, Work
 from jax_resnet.output import Output
@@ -132,7 +133,8 @@ def _train(
             state = plan.start_from(state, source)
         state = devices.place(state)
         with plan.exhaustion_explained():
-            compile_seconds = programs.compile(state)
+            done = len(point.record.history) if point else 0
+            compile_seconds = programs.compile(state, done)
         dataset = loading.result()
         sums = programs.zeros()
         if point is not None:
@@ -242,15 +244,19 @@ def _run_info(
         batch_size=settings.train.batch_size,
         seed=settings.seed,
         initial_model=source.describe() if source else "",
-        **_changeable(settings, teacher),
+        **_changeable(settings, dataset.info, teacher),
     )
 
 
-def _changeable(settings: ConfigDict, teacher: Predictor | None) -> dict[str, Any]:
+def _changeable(
+    settings: ConfigDict, info: data.DatasetInfo, teacher: Predictor | None
+) -> dict[str, Any]:
     """What the info says of fields that a run can go on with changed."""
     decay = settings.ema.decay
     average = f"an average of the weights, decay {decay:g}" if decay else ""
+    image_sizes = ImageSizes.from_config(settings.train.image_sizes)
     return {
+        "image_sizes": image_sizes.describe(settings.train.epochs, info.image_shape[0]),
         "epochs": settings.train.epochs,
         "dtype": settings.model.dtype,
         "teacher": teacher.describe() if teacher else "",
@@ -263,7 +269,7 @@ def _continued(
 ) -> RunRecord:
     """The record of a run that goes on, with what was changed."""
     before, settings = point.record, plan.settings
-    current = _changeable(settings, plan.teacher)
+    current = _changeable(settings, plan.info, plan.teacher)
     is_new = any(change.startswith("distill.teacher ") for change in point.changes)
     if current["teacher"] != before.run.teacher and not is_new:
         raise UserError(

@@ -9,6 +9,7 @@ import jaxtyping
 import numpy as np
 
 from jax_resnet import augment, data, model, optimizer, state
+from jax_resnet.image_sizes import ImageSizes
 from jax_resnet.objective import Objective
 from jax_resnet.parallel import Devices
 from jax_resnet.programs import Programs
@@ -68,6 +69,7 @@ class Steps:
         accumulation=1,
         ema_decay=0.0,
         objective=None,
+        image_sizes=(),
         **options,
     ):
         self.devices = Devices(tuple(jax.devices()[:count]))
@@ -82,8 +84,9 @@ class Steps:
             network, self.sgd, with_average=ema_decay > 0
         )
         transform = augment.build(RECIPE, SETTINGS, mean=INFO.mean, std=INFO.std)
+        self.objective = Objective(self.graphdef, transform, **objective or {})
         self.programs = Programs(
-            Objective(self.graphdef, transform, **objective or {}),
+            self.objective,
             self.sgd,
             StepOptions(
                 accumulation=accumulation,
@@ -100,15 +103,16 @@ class Steps:
             eval_batch_size=20,
             loop_on_device=False,
             streamed=streamed,
+            image_sizes=ImageSizes(image_sizes),
+            epochs=12,
         )
         self.state = jax.device_get(initial)
         self._key = self.devices.place(STEP_KEY)
         # What evaluates is compiled where it is asked for.
         carry = (self.devices.place(initial), self.programs.zeros())
         with unchecked():
-            self.programs.train_step.compile(
-                carry, *self.programs.feed.abstract_train(), self._key
-            )
+            for step in self.programs.train_steps.values():
+                step.compile(carry, *self.programs.feed.abstract_train(), self._key)
         self.programs.feed.load(dataset(), ORDER_KEY)
 
     def __call__(self, before):
@@ -116,7 +120,8 @@ class Steps:
         epoch, step = divmod(int(before.step), STEPS_PER_EPOCH)
         piece = next(self.programs.feed.training(epoch, step))
         carry = (self.devices.place(before), self.programs.zeros())
-        carry = self.programs.train_step(carry, 1, *piece.arrays, self._key)
+        train_step = self.programs.train_step_in(epoch)
+        carry = train_step(carry, 1, *piece.arrays, self._key)
         return jax.device_get(carry)
 
     def evaluate(self, of):
