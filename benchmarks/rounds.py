@@ -46,13 +46,19 @@ class Worker:
         options: the work.
         environment: of the process, but for these flags.
         log: takes its standard error.
+        python: that runs it.
 
     Raises:
         FailedError: for a flag that the environment sets already.
     """
 
     def __init__(
-        self, name: str, options: Options, environment: Mapping[str, str], log: Path
+        self,
+        name: str,
+        options: Options,
+        environment: Mapping[str, str],
+        log: Path,
+        python: str = sys.executable,
     ):
         self._log = log
         script = Path(__file__).with_name("worker.py")
@@ -60,7 +66,7 @@ class Worker:
         program, *flags = name.split()
         with log.open("w") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, str(script), program, fields],
+                [python, str(script), program, fields],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -188,6 +194,7 @@ def measure(
     rounds: int,
     at_once: int = 1,
     patience: float | None = None,
+    torch_python: str = sys.executable,
     after_round: Callable[[Measurement], None] = lambda measured: None,
 ) -> Measurement:
     """Runs every variant, in turns.
@@ -199,6 +206,7 @@ def measure(
         rounds: for each variant.
         at_once: variants that compile beside each other; none is timed meanwhile.
         patience: seconds that compilation and the first steps, or a round, may take.
+        torch_python: runs the variants of PyTorch.
         after_round: gets all there is so far.
 
     Raises:
@@ -219,7 +227,8 @@ def measure(
         def begin(name: str) -> dict[str, Any] | FailedError:
             try:
                 log = folder / f"{names.index(name)}.log"
-                workers[name] = Worker(name, options, environment, log)
+                python = torch_python if name.startswith("torch") else sys.executable
+                workers[name] = Worker(name, options, environment, log, python)
                 answer = workers[name].answer(patience)
             except FailedError as error:
                 return error

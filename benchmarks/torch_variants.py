@@ -1,5 +1,6 @@
 """The throughput benchmark's programs in PyTorch, from plain to its best."""
 
+import platform
 from collections.abc import Callable
 
 import torch
@@ -29,7 +30,10 @@ class TorchVariant(Variant):
         self._options = options
         self._on_gpu = options.device == "gpu"
         self._device = torch.device("cuda" if self._on_gpu else "cpu")
-        self.versions = {"torch": torch.__version__}
+        self.versions = {
+            "torch": torch.__version__,
+            "python of torch": platform.python_version(),
+        }
         if self._on_gpu:
             self.gpu = torch.cuda.get_device_name()
             self.versions["cuda of torch"] = str(torch.version.cuda)

@@ -18,6 +18,7 @@ from rounds import Measurement, Result, measure
 from variant import LABELS, WARM_UP_STEPS, Options
 
 from jax_resnet.command import run
+from jax_resnet.errors import UserError
 
 _MIB = 2**20
 # XLA for CPU leaves its fast convolutions aside in a loop, and torch.compile takes
@@ -95,6 +96,7 @@ Peak memory: of {memory}, from the start, compilation included.
         rounds=chosen.rounds,
         at_once=chosen.at_once,
         patience=chosen.patience,
+        torch_python=chosen.torch_python,
         after_round=lambda measured: tables.write(report(measured), chosen.output),
     )
     tables.write(report(measured), chosen.output)
@@ -114,8 +116,16 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         + ", ".join(_ON_REQUEST_ON_CPU),
     )
     parser.add_argument("--variants", nargs="+", metavar="NAME", help="in turns")
+    parser.add_argument(
+        "--torch-python",
+        metavar="PATH",
+        default=sys.executable,
+        help="the Python of an environment that has PyTorch, if it is another",
+    )
     chosen = parser.parse_args(arguments)
     common.check_training(chosen)
+    if not os.access(chosen.torch_python, os.X_OK):
+        raise UserError(f"--torch-python: {chosen.torch_python!r} cannot be run")
     for name in chosen.variants or ():
         common.check_name("variant", name, LABELS)
     return chosen

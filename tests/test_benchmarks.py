@@ -31,6 +31,7 @@ OPTIONS = Options(
         (["--rounds", "-1"], "--rounds must be at least 1"),
         (["--variants", "torch-eagre"], "did you mean 'torch-eager'"),
         (["--output", "missing/file.md"], "no folder for 'missing/file.md'"),
+        (["--torch-python", "nowhere/python"], "'nowhere/python' cannot be run"),
         (["--dtype", "float8"], "invalid choice: 'float8'"),
         (["--device", "gpu", "--steps", "x"], "invalid int value: 'x'"),
     ],
