@@ -64,9 +64,8 @@ def describe(device: jax.Device) -> str:
 def compiler_options(device: jax.Device) -> dict[str, str]:
     """Options with which XLA compiles the steps of a run; none over ``XLA_FLAGS``.
 
-    jaxlib 0.12 leaves convolutions on a CPU to YNNPACK, where Eigen takes two thirds
-    of the time over a training step (``benchmarks/README.md``). Dot products and
-    reductions stay with YNNPACK.
+    jaxlib 0.12 gives convolutions on a CPU to YNNPACK; a training step is faster with
+    Eigen's (``benchmarks/README.md``). Dot products and reductions stay with YNNPACK.
     """
     if device.platform != "cpu" or _CPU_LIBRARIES in os.environ.get("XLA_FLAGS", ""):
         return {}

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float32, Int32, Key, Shaped
+from jaxtyping import Array, Bool, Float, Float32, Int32, Key, Shaped
 
 
 class Coordinates(NamedTuple):
@@ -176,3 +176,17 @@ def _fixed_point_sine(
     fraction += remainder * (sine[slope] - sine[value] * remainder / 2)
     carry = jnp.floor(fraction + 0.5)
     return whole + carry.astype(jnp.int32), fraction - carry
+
+
+def resize(
+    images: Float[Array, "b h w c"], size: int | None
+) -> Float[Array, "b new_h new_w c"]:
+    """Scales images to ``size`` pixels on each side; None leaves them alone.
+
+    Bilinear with antialiasing: a pixel is the mean under a triangle as wide as two of
+    the new pixels, as in Pillow's ``Image.resize``.
+    """
+    if size is None or size == images.shape[1] == images.shape[2]:
+        return images
+    batch, _, _, channels = images.shape
+    return jax.image.resize(images, (batch, size, size, channels), "bilinear")

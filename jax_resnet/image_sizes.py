@@ -10,9 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-from jaxtyping import Array, Float
-
 from jax_resnet.errors import UserError
 
 _UNIT = 4  # the network halves the size twice
@@ -101,20 +98,6 @@ class ImageSizes:
 
 
 FULL_SIZE = ImageSizes()
-
-
-def resize(
-    images: Float[Array, "b h w c"], size: int | None
-) -> Float[Array, "b new_h new_w c"]:
-    """Scales images to ``size`` pixels on each side; None leaves them alone.
-
-    Bilinear with antialiasing: a pixel is the mean under a triangle as wide as two of
-    the new pixels, as in Pillow's ``Image.resize``.
-    """
-    if size is None or size == images.shape[1] == images.shape[2]:
-        return images
-    batch, _, _, channels = images.shape
-    return jax.image.resize(images, (batch, size, size, channels), "bilinear")
 
 
 def _refused(must: str) -> UserError:

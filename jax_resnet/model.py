@@ -54,7 +54,7 @@ def _relu(x: Array) -> Array:
     """ReLU whose result is kept in memory for all that reads it.
 
     Left to itself, XLA for CPU computes a block's output anew for each of its readers,
-    from the outputs of all blocks before it in the stage: half of a training step.
+    from the outputs of all blocks before it in the stage.
     """
     return lax.optimization_barrier(nnx.relu(x))
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Float32, Int, Key, UInt8
 
 from jax_resnet.augment import Augment
 from jax_resnet.errors import UserError
-from jax_resnet.image_sizes import resize
+from jax_resnet.geometry import resize
 from jax_resnet.mixing import Mix, partners
 from jax_resnet.model import ResNet
 from jax_resnet.state import Arrays, merge, split
@@ -84,7 +84,7 @@ class Objective:
         teacher: whose outputs are learned beside the labels. It sees images of the
             data set's size.
         image_size: that the augmented images are scaled to, see
-            :func:`~jax_resnet.image_sizes.resize`; None leaves them alone.
+            :func:`~jax_resnet.geometry.resize`; None leaves them alone.
     """
 
     graphdef: nnx.GraphDef[ResNet]

@@ -154,7 +154,9 @@ class Programs:
         key = self.devices.place(jax.random.key(0))
         sums = self.zeros()
         training = (*self.feed.abstract_train(), key)
-        first, *later = self.image_sizes.distinct(first_epoch, self._epochs) or [None]
+        # A run whose last epoch is done may still have its report to write.
+        next_epoch = min(first_epoch, self._epochs - 1)
+        first, *later = self.image_sizes.distinct(next_epoch, self._epochs)
         carry = jax.tree.map(_abstract, (state, sums))
         self.train_steps[first].compile(carry, *training)
         self.eval_step.compile(

@@ -1,6 +1,7 @@
 """Images that are smaller in early epochs: their sizes, their pixels, their runs."""
 
 import re
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,8 @@ from parallel_fixtures import STEPS_PER_EPOCH, Steps, batch_of
 from PIL import Image
 
 from jax_resnet.errors import UserError
-from jax_resnet.image_sizes import ImageSizes, resize
+from jax_resnet.geometry import resize
+from jax_resnet.image_sizes import ImageSizes
 from jax_resnet.mixing import make_mix
 from jax_resnet.objective import Objective
 
@@ -131,29 +133,21 @@ def one():
     return Steps(1, image_sizes=STAGES, ema_decay=0.5, learning_rate=1e-3)
 
 
-def test_each_epoch_has_its_size(one):
-    last = 2 * STEPS_PER_EPOCH - 1  # the last step at the small size
-    _, losses = after(one, last + 2)
-    at, _ = after(one, last)
-    for step in (last, last + 1):
-        small = Steps(1, image_sizes=((0, 4),), ema_decay=0.5, learning_rate=1e-3)
-        other = small if step == last else Steps(1, ema_decay=0.5, learning_rate=1e-3)
-        found, sums = other(at)
-        np.testing.assert_allclose(float(sums.loss), losses[step], rtol=1e-6)
-        at = found
-
-
-@pytest.mark.parametrize("streamed", [False, True])
-def test_devices_and_placement_change_nothing(streamed, one):
-    count = 2 * STEPS_PER_EPOCH + 2
-    expected, losses = after(one, count)
+def test_each_epoch_has_its_size_on_any_devices(one):
+    last = 2 * STEPS_PER_EPOCH - 1  # at the small size
+    full = Steps(1, ema_decay=0.5, learning_rate=1e-3)
     others = Steps(
-        4, image_sizes=STAGES, ema_decay=0.5, learning_rate=1e-3, streamed=streamed
+        4, image_sizes=STAGES, ema_decay=0.5, learning_rate=1e-3, streamed=True
     )
-    found, other_losses = after(others, count)
+    at, losses = after(one, last + 2)
+    found, other_losses = after(others, last + 2)
     np.testing.assert_allclose(other_losses, losses, rtol=1e-5)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(at), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+    before, _ = after(one, last)
+    assert abs(float(full(before)[1].loss) - losses[last]) > 0.1
+    first, _ = one(before)
+    np.testing.assert_allclose(float(full(first)[1].loss), losses[-1], rtol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -174,23 +168,37 @@ def test_reports_name_the_size(grown, finished):
     assert "image size" not in (finished / "log.md").read_text()
 
 
-def test_a_run_stopped_within_an_epoch_resumes_to_the_same_bits(tiny, grown, tmp_path):
-    workdir = interrupted(tiny, tmp_path / "run", GROWING)
-    changed = GROWING.replace("24", "28")
-    assert_one_line(
-        run(tiny, workdir, changed), r"train.image_sizes was .* --accept-changes"
-    )
+def test_a_run_that_lacks_its_last_report_gets_it(tiny, grown, tmp_path):
+    workdir = shutil.copytree(grown, tmp_path / "run")
+    summary = (workdir / "summary.json").read_text()
+    unfinished = summary.replace('"complete": true', '"complete": false')
+    assert unfinished != summary
+    (workdir / "summary.json").write_text(unfinished)
     result = run(tiny, workdir, GROWING)
     assert result.returncode == 0, result.stderr
+    assert '"complete": true' in (workdir / "summary.json").read_text()
     assert_same_run(workdir, grown)
 
 
+def test_a_run_stopped_within_an_epoch_resumes_to_the_same_bits(tiny, grown, tmp_path):
+    workdir = interrupted(tiny, tmp_path / "run", GROWING)
+    copy = shutil.copytree(workdir, tmp_path / "copy")
+    changed = GROWING.replace("32", "28")
+    refused = run(tiny, workdir, changed)
+    assert_one_line(refused, r"train.image_sizes was .* --accept-changes")
+    result = run(tiny, workdir, GROWING)
+    assert result.returncode == 0, result.stderr
+    assert_same_run(workdir, grown)
+    result = run(tiny, copy, changed, "--accept-changes")
+    assert result.returncode == 0, result.stderr
+    assert records(copy)[-1]["image_size"] == 28
+    assert "train.image_sizes was" in (copy / "log.md").read_text()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("epoch", [1, 2])
-def test_kills_on_each_side_of_a_change_of_size(epoch, tiny, grown, tmp_path):
+def test_kills_on_each_side_of_a_change_of_size(tiny, grown, tmp_path):
     workdir = tmp_path / "run"
-    before = "compiled in" if epoch == 1 else f"epoch {epoch - 1}/3"
-    for moment in (before, f"epoch {epoch}/3"):
+    for moment in ("compiled in", "epoch 1/3", "epoch 2/3"):
         process = start(tiny, workdir, "--config.train.steps_per_call=1", GROWING)
         wait_for(process, moment)
         process.kill()
@@ -198,12 +206,3 @@ def test_kills_on_each_side_of_a_change_of_size(epoch, tiny, grown, tmp_path):
     result = run(tiny, workdir, GROWING)
     assert result.returncode == 0, result.stderr
     assert_same_run(workdir, grown)
-
-
-def test_a_run_goes_on_with_other_sizes_if_it_says_so(tiny, tmp_path):
-    workdir = interrupted(tiny, tmp_path / "run", GROWING)
-    other = GROWING.replace("24", "28")
-    result = run(tiny, workdir, other, "--accept-changes")
-    assert result.returncode == 0, result.stderr
-    assert records(workdir)[-1]["image_size"] == 32
-    assert "train.image_sizes was" in (workdir / "log.md").read_text()
