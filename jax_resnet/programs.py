@@ -163,8 +163,8 @@ class Programs:
             self.eval_carry(sums), state.weights, *self.feed.abstract_eval()
         )
         if self.statistics_step is not None:
-            carry = self.statistics_carry(state, 0)
-            self.statistics_step.compile(carry, state.weights.params, *training)
+            total = self.statistics_carry(state, 0)
+            self.statistics_step.compile(total, state.weights.params, *training)
         background = ThreadPoolExecutor(1)
         self._compiling = {
             size: background.submit(self.train_steps[size].compile, carry, *training)

@@ -26,7 +26,9 @@ from jax_resnet.mixing import make_mix
 from jax_resnet.objective import Objective
 
 STAGES = ((0, 4), (2, 8))
-GROWING = "--config.train.image_sizes=((0, 16), (1, 24), (2, 32))"
+SIZES = "--config.train.image_sizes=((0, 16), (1, 24), (2, 32))"
+EMA = ("--config.ema.decay=0.8", "--config.ema.statistics_steps=3")
+GROWING = (SIZES, *EMA)
 
 
 def by_pillow(images, size):
@@ -106,10 +108,10 @@ def seen(objective, step):
     return jax.jit(objective.see)(images, labels, keys, step // STEPS_PER_EPOCH)
 
 
-@pytest.mark.parametrize("options", [{}, {"mix": True}])
-def test_images_are_resized_after_all_else(options):
+@pytest.mark.parametrize("mixed", [False, True])
+def test_images_are_resized_after_all_else(mixed):
     plain = Steps(1).objective
-    mix = make_mix(mixup=0.2, cutmix=1.0, probability=1.0) if options else None
+    mix = make_mix(mixup=0.2, cutmix=1.0, probability=1.0) if mixed else None
     full = Objective(plain.graphdef, plain.augment, mix)
     small = Objective(plain.graphdef, plain.augment, mix, image_size=4)
     expected, found = seen(full, 3), seen(small, 3)
@@ -153,7 +155,7 @@ def test_each_epoch_has_its_size_on_any_devices(one):
 @pytest.fixture(scope="module")
 def grown(tiny, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("sizes") / "run"
-    result = run(tiny, workdir, GROWING)
+    result = run(tiny, workdir, *GROWING)
     assert result.returncode == 0, result.stderr
     return workdir
 
@@ -174,22 +176,22 @@ def test_a_run_that_lacks_its_last_report_gets_it(tiny, grown, tmp_path):
     unfinished = summary.replace('"complete": true', '"complete": false')
     assert unfinished != summary
     (workdir / "summary.json").write_text(unfinished)
-    result = run(tiny, workdir, GROWING)
+    result = run(tiny, workdir, *GROWING)
     assert result.returncode == 0, result.stderr
     assert '"complete": true' in (workdir / "summary.json").read_text()
     assert_same_run(workdir, grown)
 
 
 def test_a_run_stopped_within_an_epoch_resumes_to_the_same_bits(tiny, grown, tmp_path):
-    workdir = interrupted(tiny, tmp_path / "run", GROWING)
+    workdir = interrupted(tiny, tmp_path / "run", *GROWING)
     copy = shutil.copytree(workdir, tmp_path / "copy")
-    changed = GROWING.replace("32", "28")
-    refused = run(tiny, workdir, changed)
+    changed = (SIZES.replace("32", "28"), *EMA)
+    refused = run(tiny, workdir, *changed)
     assert_one_line(refused, r"train.image_sizes was .* --accept-changes")
-    result = run(tiny, workdir, GROWING)
+    result = run(tiny, workdir, *GROWING)
     assert result.returncode == 0, result.stderr
     assert_same_run(workdir, grown)
-    result = run(tiny, copy, changed, "--accept-changes")
+    result = run(tiny, copy, *changed, "--accept-changes")
     assert result.returncode == 0, result.stderr
     assert records(copy)[-1]["image_size"] == 28
     assert "train.image_sizes was" in (copy / "log.md").read_text()
@@ -199,10 +201,10 @@ def test_a_run_stopped_within_an_epoch_resumes_to_the_same_bits(tiny, grown, tmp
 def test_kills_on_each_side_of_a_change_of_size(tiny, grown, tmp_path):
     workdir = tmp_path / "run"
     for moment in ("compiled in", "epoch 1/3", "epoch 2/3"):
-        process = start(tiny, workdir, "--config.train.steps_per_call=1", GROWING)
+        process = start(tiny, workdir, "--config.train.steps_per_call=1", *GROWING)
         wait_for(process, moment)
         process.kill()
         process.communicate(timeout=20)
-    result = run(tiny, workdir, GROWING)
+    result = run(tiny, workdir, *GROWING)
     assert result.returncode == 0, result.stderr
     assert_same_run(workdir, grown)
