@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 from jax_resnet import config
 from jax_resnet.data import DatasetInfo
 from jax_resnet.errors import UserError
+from jax_resnet.fields import ADDED, check
 from jax_resnet.history import Clock, EpochRecord, RunInfo
 
 
@@ -62,8 +63,8 @@ class RunRecord:
         """
         try:
             record = _ADAPTER.validate_json(json.dumps(metadata), strict=True)
-            fields = {**config.ADDED, **config.flatten(record.config)}
-            config.check(
+            fields = {**ADDED, **config.flatten(record.config)}
+            check(
                 {n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()}
             )
             record._check_consistency()

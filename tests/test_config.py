@@ -4,6 +4,7 @@ import pytest
 
 from jax_resnet import config
 from jax_resnet.errors import UserError
+from jax_resnet.fields import FIELDS
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 REFERENCE = str(CONFIGS / "resnet56.py")
@@ -53,7 +54,7 @@ def test_reference_recipe():
 def test_reference_has_exactly_the_known_fields():
     fields = config.flatten(config.load(REFERENCE))
     known = {name for name in fields if not name.startswith("augment.")}
-    assert known | {"augment.recipe"} == set(config.FIELDS)
+    assert known | {"augment.recipe"} == set(FIELDS)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda p: p.stem)
