@@ -9,6 +9,7 @@ processes wait. A machine that slows down for a while slows all of them.
 
 import argparse
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -124,7 +125,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     chosen = parser.parse_args(arguments)
     common.check_training(chosen)
-    if not os.access(chosen.torch_python, os.X_OK):
+    if not shutil.which(chosen.torch_python):
         raise UserError(f"--torch-python: {chosen.torch_python!r} cannot be run")
     for name in chosen.variants or ():
         common.check_name("variant", name, LABELS)

@@ -1,4 +1,4 @@
-"""Crop, flip and rotation as maps of pixel coordinates, and one gather at the end.
+"""Crop, flip and rotation as maps of pixel coordinates, and one gather; resizing.
 
 A map answers, for every pixel of the output, which pixel of the input it shows.
 With nearest-neighbour sampling these are integers, so maps compose exactly: several

@@ -59,16 +59,10 @@ def _relu(x: Array) -> Array:
     return lax.optimization_barrier(nnx.relu(x))
 
 
-def _relu_forward(x: Array) -> tuple[Array, Array]:
-    y = _relu(x)
-    return y, y
-
-
-def _relu_backward(y: Array, gradient: Array) -> tuple[Array]:
-    return (jnp.where(y > 0, gradient, 0),)
-
-
-_relu.defvjp(_relu_forward, _relu_backward)
+_relu.defvjp(
+    lambda x: (_relu(x),) * 2,
+    lambda y, gradient: (jnp.where(y > 0, gradient, 0),),
+)
 
 
 class ConvBatchNorm(nnx.Module):

@@ -70,6 +70,21 @@ class Plan:
             in_channels=self.info.image_shape[-1],
         )
 
+    @property
+    def image_sizes(self) -> ImageSizes:
+        """The sizes of the training images."""
+        return ImageSizes.from_config(self.settings.train.image_sizes)
+
+    @cached_property
+    def initial_model(self) -> Predictor | None:
+        """The model whose weights training starts from, if the config names one.
+
+        Raises:
+            UserError: if there is none.
+        """
+        path = self.settings.train.initial_model
+        return Predictor.open(path) if path else None
+
     def build(self, key: jax.Array) -> tuple[Programs, TrainState]:
         """The steps, still to be compiled, and the state before the first.
 
@@ -97,8 +112,7 @@ class Plan:
             raise UserError(
                 f"mesh.batch_norm must be 'global' or 'device', not {statistics!r}"
             )
-        image_sizes = ImageSizes.from_config(self.settings.train.image_sizes)
-        image_sizes.check_fits(self.info.image_shape)
+        self.image_sizes.check_fits(self.info.image_shape)
         axis_name = self.devices.axis_name if statistics == "global" else None
         options = StepOptions(
             accumulation=self.settings.train.accumulation,
@@ -131,7 +145,7 @@ class Plan:
             eval_batch_size=self.settings.train.eval_batch_size,
             loop_on_device=self.devices.first.platform != "cpu",
             streamed=self._is_streamed(),
-            image_sizes=image_sizes,
+            image_sizes=self.image_sizes,
             epochs=self.settings.train.epochs,
         )
         return programs, state
@@ -204,16 +218,15 @@ class Plan:
         # The rest is for the activations, and for what else there is.
         return size > available_bytes(self.devices.first) / 3
 
-    def start_from(self, state: TrainState, source: Predictor) -> TrainState:
-        """The state before the first step, with the weights of another model.
-
-        Args:
-            state: with drawn weights.
-            source: the model.
+    def with_initial_model(self, state: TrainState) -> TrainState:
+        """The state with the weights of the initial model; as it is without one.
 
         Raises:
-            UserError: if it is not of this architecture.
+            UserError: if that model is not of this architecture.
         """
+        source = self.initial_model
+        if source is None:
+            return state
         template = {"state": Weights(state.params, state.batch_stats)}
         try:
             weights = states.from_arrays(template, source.stored.arrays)["state"]

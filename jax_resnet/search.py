@@ -31,7 +31,8 @@ from jax_resnet.progress import duration
 from jax_resnet.report import read_summary
 from jax_resnet.seeds import exit_code_of, parse_seeds, run_each, with_seed
 from jax_resnet.training import Task, train
-from jax_resnet.trials import Base, Recipe, Row, Table, ablation, read_recipes
+from jax_resnet.trial_table import Row, Table
+from jax_resnet.trials import Base, Recipe, ablation, read_recipes
 from jax_resnet.workdir import claimed
 
 HOLDOUT = 5000  # images, where neither the command line nor the config says
@@ -164,8 +165,7 @@ class Search:
             plan = Plan(settings, one, described, info)
             try:
                 _, state = plan.build(jax.random.key(0))
-                if settings.train.initial_model:
-                    plan.start_from(state, Predictor.open(settings.train.initial_model))
+                plan.with_initial_model(state)
             except UserError as error:
                 raise UserError(f"recipe {name!r}: {error}") from error
 

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import datetime
-import json
 import platform
 import zlib
 from collections.abc import Callable
@@ -20,13 +19,11 @@ from jax_resnet import checkpoint, config, data, device
 from jax_resnet import state as states
 from jax_resnet.errors import UserError
 from jax_resnet.history import Clock, RunInfo, best_epoch, installed_versions
-from jax_resnet.image_sizes import ImageSizes
 from jax_resnet.interrupt import Interrupt
 from jax_resnet.loop import Loop, Work
 from jax_resnet.output import Output
 from jax_resnet.parallel import Devices
 from jax_resnet.plan import Plan, describe_data
-from jax_resnet.predict import Predictor
 from jax_resnet.processes import Processes
 from jax_resnet.progress import Progress
 from jax_resnet.record import RunRecord
@@ -34,6 +31,9 @@ from jax_resnet.report import is_complete
 from jax_resnet.resume import ResumePoint, resume_point
 from jax_resnet.state import TrainState
 from jax_resnet.workdir import claimed
+
+# In which the processes of a run may differ.
+_OWN_FIELDS = ("data.dir", "data.cache_dir", "train.compilation_cache")
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def train(
                     say(f"warning: {note}")
         with processes.united() as facts:
             as_json = config.to_json(settings)
-            facts["config"] = _fingerprint(as_json)
+            facts["config"] = config.fingerprint(as_json, _OWN_FIELDS)
             point = resume_point(workdir, as_json, accept_changes=task.accept_changes)
             facts["checkpoint"] = point.checkpoint.step if point else None
         # The last step may have been set aside since the summary was written.
@@ -128,9 +128,8 @@ def _train(
         info = described.info or loading.result().info
         plan = Plan(settings, devices, described, info)
         programs, state = plan.build(init_key)
-        source = _initial_model(settings, point)
-        if source:
-            state = plan.start_from(state, source)
+        if point is None:
+            state = plan.with_initial_model(state)
         state = devices.place(state)
         with plan.exhaustion_explained():
             done = len(point.record.history) if point else 0
@@ -148,8 +147,8 @@ def _train(
         f"{compile_seconds:.1f} s"
     )
     if point is None:
-        run_info = _run_info(task, devices, state, dataset, source, plan.teacher)
-        if source:
+        run_info = _run_info(task, plan, state, dataset)
+        if run_info.initial_model:
             say(f"starting from the weights of {run_info.initial_model}")
         record = RunRecord(
             model=plan.architecture,
@@ -215,25 +214,18 @@ def _train(
     return 0
 
 
-def _initial_model(settings: ConfigDict, point: ResumePoint | None) -> Predictor | None:
-    path = settings.train.initial_model
-    return Predictor.open(path) if path and point is None else None
-
-
 def _run_info(
     task: Task,
-    devices: Devices,
+    plan: Plan,
     state: TrainState,
     dataset: data.Dataset,
-    source: Predictor | None,
-    teacher: Predictor | None,
 ) -> RunInfo:
-    settings = task.settings
+    settings, source = plan.settings, plan.initial_model
     return RunInfo(
         title=task.name,
         command=task.command,
         started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        device=devices.describe(),
+        device=plan.devices.describe(),
         platform=platform.platform(),
         versions=installed_versions(),
         parameters=states.parameter_count(state.params),
@@ -244,22 +236,19 @@ def _run_info(
         batch_size=settings.train.batch_size,
         seed=settings.seed,
         initial_model=source.describe() if source else "",
-        **_changeable(settings, dataset.info, teacher),
+        **_changeable(plan),
     )
 
 
-def _changeable(
-    settings: ConfigDict, info: data.DatasetInfo, teacher: Predictor | None
-) -> dict[str, Any]:
+def _changeable(plan: Plan) -> dict[str, Any]:
     """What the info says of fields that a run can go on with changed."""
-    decay = settings.ema.decay
+    epochs, decay = plan.settings.train.epochs, plan.settings.ema.decay
     average = f"an average of the weights, decay {decay:g}" if decay else ""
-    image_sizes = ImageSizes.from_config(settings.train.image_sizes)
     return {
-        "image_sizes": image_sizes.describe(settings.train.epochs, info.image_shape[0]),
-        "epochs": settings.train.epochs,
-        "dtype": settings.model.dtype,
-        "teacher": teacher.describe() if teacher else "",
+        "image_sizes": plan.image_sizes.describe(epochs, plan.info.image_shape[0]),
+        "epochs": epochs,
+        "dtype": plan.settings.model.dtype,
+        "teacher": plan.teacher.describe() if plan.teacher else "",
         "evaluated": average,
     }
 
@@ -269,7 +258,7 @@ def _continued(
 ) -> RunRecord:
     """The record of a run that goes on, with what was changed."""
     before, settings = point.record, plan.settings
-    current = _changeable(settings, plan.info, plan.teacher)
+    current = _changeable(plan)
     is_new = any(change.startswith("distill.teacher ") for change in point.changes)
     if current["teacher"] != before.run.teacher and not is_new:
         raise UserError(
@@ -289,14 +278,6 @@ def _continued(
         run=run_info,
         compile_seconds=before.compile_seconds + compile_seconds,
     )
-
-
-def _fingerprint(settings: dict[str, Any]) -> int:
-    """Of the fields that the processes of a run must have in common."""
-    own = ("data.dir", "data.cache_dir", "train.compilation_cache")
-    fields = config.flatten(settings)
-    common = {name: value for name, value in fields.items() if name not in own}
-    return zlib.crc32(json.dumps(common, sort_keys=True).encode())
 
 
 def _speaker(task: Task, processes: Processes) -> Callable[[str], None]:
