@@ -8,7 +8,7 @@ and why:
 
 - Muon for the convolutions (Jordan et al. 2024,
   https://kellerjordan.github.io/posts/muon/) with a linear decay: over six epochs of
-  ResNet-20 it was ahead of SGD with Nesterov momentum in each
+  ResNet-20, one seed each, it was ahead of SGD with Nesterov momentum
   (``results/cpu-trials.md``).
 - Crop and the alternating flip (Jordan 2024, https://arxiv.org/abs/2404.00498, section
   3.6) in place of the stack of augmentations, which takes long to learn from.
