@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 from tables import heading, table
@@ -74,22 +75,22 @@ def seconds_of_an_all_reduce(
 
 def compiled_step(depth: int, batch_size: int, devices: int, statistics: str) -> str:
     """The training step of the reference recipe on CIFAR-100's shapes, as HLO."""
-    from jax_resnet import augment, data, model, optimizer
-    from jax_resnet import state as states
-    from jax_resnet.objective import Objective
+    from jax_resnet import config, data
     from jax_resnet.parallel import Devices
-    from jax_resnet.programs import Programs
-    from jax_resnet.steps import StepOptions
+    from jax_resnet.training.build import RunBuilder
 
+    reference = Path(__file__).parent.parent / "configs" / "resnet56.py"
+    fields = {
+        "model.depth": depth,
+        "model.dtype": "float32",
+        "augment.recipe": ("normalize",),
+        "mesh.batch_norm": statistics,
+        "train.batch_size": batch_size,
+        "train.eval_batch_size": devices,
+    }
+    overrides = [f"--config.{name}={value}" for name, value in fields.items()]
+    settings = config.load(str(reference), overrides)
     chosen = Devices(tuple(jax.devices()[:devices]))
-    sgd = optimizer.make_optimizer("sgd", optimizer.make_schedule("cosine", 0.1, 100))
-    network = model.initialize(
-        jax.random.key(0),
-        depth=depth,
-        num_classes=100,
-        axis_name=chosen.axis_name if statistics == "global" else None,
-    )
-    graphdef, state = states.create(network, sgd)
     info = data.DatasetInfo(
         name="shapes",
         version="1",
@@ -100,21 +101,10 @@ def compiled_step(depth: int, batch_size: int, devices: int, statistics: str) ->
         mean=(0.5,) * 3,
         std=(0.25,) * 3,
     )
-    transform = augment.build(["normalize"], {}, mean=info.mean, std=info.std)
-    programs = Programs(
-        Objective(graphdef, transform),
-        sgd,
-        StepOptions(average_statistics=statistics == "device"),
-        devices=chosen,
-        info=info,
-        n_train=batch_size,
-        n_eval=devices,
-        batch_size=batch_size,
-        eval_batch_size=devices,
-        loop_on_device=False,
-    )
-    programs.compile(chosen.place(state))
-    return programs.train_step_in(0).text()
+    builder = RunBuilder(settings, chosen, info, n_train=batch_size, n_eval=devices)
+    built = builder.build(jax.random.key(0))
+    built.steps.compile(chosen.place(built.state))
+    return built.steps.train(0).text()
 
 
 def main() -> None:

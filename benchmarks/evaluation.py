@@ -17,11 +17,11 @@ import arguments as common
 import jax
 import numpy as np
 import tables
-from jax_variants import programs_of
+from jax_variants import build
 from step_changes import BASELINE, CHANGES
 from variant import TRAIN_IMAGES, Options, random_split
 
-from jax_resnet import data, model, state
+from jax_resnet import data, model
 from jax_resnet.command import Parser, run
 from jax_resnet.device import describe
 from jax_resnet.device import select as select_device
@@ -30,6 +30,8 @@ from jax_resnet.formats.imported import record_of
 from jax_resnet.history import installed_versions
 from jax_resnet.predict import Predictor
 from jax_resnet.record import Architecture, RunRecord
+from jax_resnet.training.metrics import RunningMetrics
+from jax_resnet.weights import split, to_arrays
 
 CLASSES = 100
 TEST_IMAGES = 10_000  # of CIFAR-100
@@ -136,15 +138,16 @@ def _resident(chosen: argparse.Namespace, size: int, on_gpu: bool) -> Classify:
         dtype=chosen.dtype,
         augment="none",
     )
-    split = data.Split(images, labels)
-    programs, train_state = programs_of(options, CHANGES[BASELINE], split, size)
-    (piece,) = programs.feed.evaluation()
+    evaluation = data.Split(images, labels)
+    built = build(options, CHANGES[BASELINE], evaluation, size)
+    evaluate, pipeline = built.steps.evaluate, built.pipeline
+    (chunk,) = pipeline.eval_chunks()
 
     def classify(_: np.ndarray) -> None:
-        carry = programs.eval_carry(programs.zeros())
-        steps = programs.feed.eval_steps
-        constants = (train_state.weights, *piece.arrays)
-        jax.block_until_ready(programs.eval_step(carry, steps, *constants))
+        carry = pipeline.devices.place((np.int32(0), RunningMetrics.zeros()))
+        constants = (*chunk.arrays, built.state.weights)
+        steps = pipeline.sizes.eval_steps
+        jax.block_until_ready(evaluate(carry, steps, *constants))
 
     return classify
 
@@ -168,10 +171,8 @@ def _random_model(depth: int, dtype: Dtype) -> tuple[RunRecord, dict[str, np.nda
         num_classes=CLASSES,
         in_channels=3,
     )
-    _, params, batch_stats = state.split(
-        model.initialize(jax.random.key(0), **architecture)
-    )
-    arrays = state.to_arrays({"state": {"params": params, "batch_stats": batch_stats}})
+    _, params, batch_stats = split(model.initialize(jax.random.key(0), **architecture))
+    arrays = to_arrays({"state": {"params": params, "batch_stats": batch_stats}})
     return record_of(architecture, arrays, info, title="random", command=""), arrays
 
 

@@ -1,6 +1,7 @@
 """The benchmarks' programs of this package, as ``train.py`` runs them, or changed."""
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,24 +19,30 @@ from variant import (
     reference_augmentation,
 )
 
-from jax_resnet import augment, data, device, model, optimizer
-from jax_resnet import state as states
+from jax_resnet import augment, data, device, model
 from jax_resnet.history import installed_versions
-from jax_resnet.objective import Objective
-from jax_resnet.parallel import Devices
-from jax_resnet.programs import Programs
-from jax_resnet.repeated import Repeated
-from jax_resnet.state import TrainState
-from jax_resnet.steps import StepOptions, make_epoch_order
-from jax_resnet.sums import Sums
+from jax_resnet.parallel import REPLICATED, Devices
+from jax_resnet.training import optimizer
+from jax_resnet.training.build import BuiltRun
+from jax_resnet.training.compiled import CompiledSteps
+from jax_resnet.training.input_pipeline import (
+    BatchSizes,
+    InputPipeline,
+    make_epoch_order,
+)
+from jax_resnet.training.loss import Loss, Preprocessing
+from jax_resnet.training.metrics import RunningMetrics
+from jax_resnet.training.multi_step import Loop, MultiStep, counted
+from jax_resnet.training.state import create_train_state
+from jax_resnet.training.step import StepOptions
 
 TOTAL_STEPS = 150 * 390  # of the reference run, for its learning rates
 
 
 class JaxVariant(Variant):
-    """A :class:`Repeated` step, and what it is given."""
+    """A step, and its arguments."""
 
-    _step: Repeated
+    _step: MultiStep
     _carry: Any
     _constants: tuple[Any, ...]
     _steps_per_call = 0
@@ -66,13 +73,10 @@ class JaxVariant(Variant):
         return statistics.get("peak_bytes_in_use") or super().peak_memory()
 
 
-def programs_of(
-    options: Options,
-    change: Change,
-    evaluation: data.Split,
-    eval_batch_size: int,
-) -> tuple[Programs, TrainState]:
-    """What ``train.py`` would run, with random images on the device, and the state.
+def build(
+    options: Options, change: Change, evaluation: data.Split, eval_batch_size: int
+) -> BuiltRun:
+    """Builds what ``train.py`` would run, and loads random images.
 
     Args:
         options: the work.
@@ -93,7 +97,7 @@ def programs_of(
         num_classes=NUM_CLASSES,
         dtype=options.dtype,
     )
-    graphdef, state = states.create(network_changed(network, change), sgd)
+    graphdef, state = create_train_state(network_changed(network, change), sgd)
     info = data.DatasetInfo(
         name="random",
         version="1",
@@ -104,30 +108,40 @@ def programs_of(
         mean=mean,
         std=std,
     )
+    preprocessing = Preprocessing(
+        augment.build(recipe, settings, mean=mean, std=std),
+        partial(augment.normalize, mean=mean, std=std),
+    )
+    sizes = BatchSizes(
+        n_train=TRAIN_IMAGES,
+        n_eval=len(evaluation.labels),
+        train=options.batch_size,
+        evaluation=eval_batch_size,
+    )
+    devices = Devices((device.current(),))
+    pipeline = InputPipeline(devices, sizes, info.image_shape)
+    steps = CompiledSteps(
+        Loss(graphdef, preprocessing),
+        sgd,
+        StepOptions(),
+        pipeline,
+        image_sizes=[None],
+        loop=_loop(options, change),
+    )
+    dataset = data.Dataset(info, data.Split(*random_split()), evaluation, "some")
+    pipeline.load(dataset, jax.random.key(1), step_key(change, 2))
+    return BuiltRun(steps, pipeline, devices.place(state))
+
+
+def _loop(options: Options, change: Change) -> Loop | None:
     loop_on_device = change.loop_on_device
     if loop_on_device is None:
         loop_on_device = options.device != "cpu"
-    transform = augment.build(recipe, settings, mean=mean, std=std)
-    programs = Programs(
-        Objective(graphdef, transform),
-        sgd,
-        StepOptions(),
-        devices=Devices((device.current(),)),
-        info=info,
-        n_train=TRAIN_IMAGES,
-        n_eval=len(evaluation.labels),
-        batch_size=options.batch_size,
-        eval_batch_size=eval_batch_size,
-        loop_on_device=loop_on_device,
-        loop=change.loop,
-    )
-    dataset = data.Dataset(info, data.Split(*random_split()), evaluation, "some")
-    programs.feed.load(dataset, jax.random.key(1))
-    return programs, state
+    return change.loop if loop_on_device else None
 
 
 class Training(JaxVariant):
-    """Training steps over the resident split, compiled by :class:`Programs`.
+    """Training steps over the resident split, as ``train.py`` compiles them.
 
     Args:
         options: the work.
@@ -143,13 +157,13 @@ class Training(JaxVariant):
         super().__init__(options)
         images, labels = random_split()
         one = data.Split(images[:1], labels[:1])
-        programs, state = programs_of(options, change, one, 1)
-        (piece,) = programs.feed.training(0, 0)
-        self._step = programs.train_step_in(0)
+        built = build(options, change, one, 1)
+        (chunk,) = built.pipeline.train_chunks(0, 0)
+        self._step = built.steps.train(0)
         self._steps_per_call = change.steps_per_call
-        self._carry = (state, Sums.zeros())
-        key = step_key(change, 2)
-        self._constants = jax.block_until_ready((*piece.arrays, key))
+        metrics = built.pipeline.devices.place(RunningMetrics.zeros())
+        self._carry = (built.state, metrics)
+        self._constants = jax.block_until_ready(chunk.arrays)
 
 
 class Augmentation(JaxVariant):
@@ -161,7 +175,7 @@ class Augmentation(JaxVariant):
         mean, std = normalization()
         transform = augment.build(recipe, settings, mean=mean, std=std)
         batch_size = options.batch_size
-        epoch_order = make_epoch_order(TRAIN_IMAGES, batch_size=batch_size)
+        epoch_order = make_epoch_order(BatchSizes(TRAIN_IMAGES, 1, batch_size, 1))
 
         def step(
             carry: tuple[jax.Array, jax.Array],
@@ -175,7 +189,9 @@ class Augmentation(JaxVariant):
             augmented = transform(keys, images[batch])
             return index + 1, augmented
 
-        self._step = Repeated(step, loop_on_device=options.device != "cpu")
+        loop = None if options.device == "cpu" else counted
+        devices = Devices((device.current(),))
+        self._step = MultiStep(step, devices, [REPLICATED] * 3, loop)
         self._carry = (jnp.int32(0), jnp.zeros((batch_size, 32, 32, 3)))
         order = epoch_order(jax.random.key(1), jnp.int32(0))
         constants = (jnp.asarray(random_split()[0]), order, jax.random.key(2))

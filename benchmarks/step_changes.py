@@ -16,7 +16,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
-from jax_resnet.repeated import Loop, counted
+from jax_resnet.training.multi_step import Loop, counted
 
 BASELINE = "baseline"
 STEPS_PER_CALL = 40  # where the program fixes it
@@ -110,7 +110,7 @@ class Change:
         dtype: of convolutions and activations; "" for that of the work.
         augment: likewise.
         loop_on_device: None for what suits the device.
-        loop: see :class:`jax_resnet.repeated.Repeated`.
+        loop: see :class:`jax_resnet.training.multi_step.MultiStep`.
         steps_per_call: 0 for all of a round in one call.
         key: the implementation of random numbers; "" for JAX's default.
         flat_optimizer: one vector of all parameters is updated at once.

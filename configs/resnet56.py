@@ -23,7 +23,9 @@ def get_config() -> ConfigDict:
     config.model.depth = 56  # 6n+2: 8, 14, 20, 32, 44, 56, 110, ...
     config.model.width = 1  # multiplies the 16, 32 and 64 filters of the stages
     config.model.shortcut = "projection"  # where shapes change; or "pad" (option A)
-    config.model.dtype = "float32"  # of the computation; or "bfloat16"
+    # Of the computation: "float32", "bfloat16", or "auto": bfloat16 on GPUs that are
+    # fast in it (compute capability 8.0 and later), float32 elsewhere.
+    config.model.dtype = "auto"
     config.model.zero_init_residual = False  # each block starts as its shortcut
     config.model.stochastic_depth = 0.0  # chance to leave out the last block; or less
 

@@ -69,6 +69,15 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     return config.lock()
 
 
+def with_dtype(config: ConfigDict, dtype: str) -> ConfigDict:
+    """The config with a compute dtype in place of ``"auto"``; else as it is."""
+    if config.model.dtype != "auto":
+        return config
+    config = ConfigDict(config.to_dict())
+    config.model.dtype = dtype
+    return config.lock()
+
+
 def _last_of_each(arguments: Sequence[str]) -> list[str]:
     """The arguments, of each field the last: absl would add up tuples set twice."""
     final: dict[str, list[str]] = {}

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -16,6 +17,7 @@ from jax_resnet.errors import UserError
 
 _ROOM = 64 * 2**20  # bytes, for the programs of a run
 _CPU_LIBRARIES = "xla_cpu_experimental_ynn_fusion_type"
+_CUDA_GRAPHS = "xla_gpu_enable_command_buffer"
 _log = logging.getLogger(__name__)
 
 
@@ -61,17 +63,54 @@ def describe(device: jax.Device) -> str:
     return device.device_kind
 
 
-def compiler_options(device: jax.Device) -> dict[str, str]:
-    """Options with which XLA compiles the steps of a run; none over ``XLA_FLAGS``.
+def fastest_dtype(device: jax.Device) -> str:
+    """The dtype that a device computes convolutions fastest in.
 
-    jaxlib 0.12 gives convolutions on a CPU to YNNPACK; a training step is faster with
-    Eigen's (``benchmarks/README.md``). Dot products and reductions stay with YNNPACK.
+    ``"bfloat16"`` on GPUs of compute capability 8.0 or later, else ``"float32"``.
     """
-    if device.platform != "cpu" or _CPU_LIBRARIES in os.environ.get("XLA_FLAGS", ""):
-        return {}
-    prefix = "LIBRARY_FUSION_TYPE_"
-    options = {_CPU_LIBRARIES: f"{prefix}INDIVIDUAL_DOT,{prefix}REDUCE"}
-    return options if _is_accepted(device, tuple(options.items())) else {}
+    if device.platform != "gpu":
+        return "float32"
+    major, _ = device.compute_capability.split(".")
+    return "bfloat16" if int(major) >= 8 else "float32"
+
+
+@dataclass(frozen=True)
+class CompilerOptions:
+    """Options of XLA for one program, and what they bring, for messages."""
+
+    name: str
+    values: dict[str, str]
+
+
+def compiler_options(device: jax.Device, *, alone: bool) -> list[CompilerOptions]:
+    """The options to compile a step with, the best first; none over ``XLA_FLAGS``.
+
+    On a CPU, jaxlib 0.12 gives convolutions to YNNPACK, and a training step is faster
+    with Eigen's (``benchmarks/README.md``). Dot products and reductions stay with
+    YNNPACK.
+
+    On a GPU, a call that loops over steps is a single CUDA graph if convolutions and
+    loops may be part of graphs, which they are not by default.
+
+    Args:
+        device: the device to compile for.
+        alone: the program is for this device alone. Programs of several GPUs
+            communicate, and keep the default.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if device.platform == "cpu" and _CPU_LIBRARIES not in flags:
+        prefix = "LIBRARY_FUSION_TYPE_"
+        values = {_CPU_LIBRARIES: f"{prefix}INDIVIDUAL_DOT,{prefix}REDUCE"}
+        if _is_accepted(device, tuple(values.items())):
+            return [CompilerOptions("Eigen's convolutions", values)]
+    if device.platform == "gpu" and alone and _CUDA_GRAPHS not in flags:
+        graphs = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,CONVOLUTION"
+        return [
+            CompilerOptions("CUDA graph for a call", {_CUDA_GRAPHS: f"{graphs},WHILE"}),
+            CompilerOptions("CUDA graph for a step", {_CUDA_GRAPHS: graphs}),
+            CompilerOptions("XLA's default", {}),
+        ]
+    return [CompilerOptions("XLA's default", {})]
 
 
 @functools.cache

@@ -118,6 +118,7 @@ _MOST = {
     "train.epochs": 100_000,
     "optimizer.adam_ratio": 1e6,
 }
+_DTYPES = ("auto", "float32", "bfloat16")
 # Not in the name of any file, and a line break would make two lines of one.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
@@ -149,6 +150,8 @@ def check(fields: Mapping[str, Any]) -> None:
             raise UserError(f"{name} must be printable text, not {value!r}")
         if kind is float and not abs(value) <= sys.float_info.max:
             raise UserError(f"{name} must be a finite number, not {value}")
+        if name == "model.dtype" and value not in _DTYPES:
+            raise UserError(f"{name} must be one of {_DTYPES}, not {value!r}")
         if name in _LEAST and value < _LEAST[name]:
             raise UserError(f"{name} must be at least {_LEAST[name]}, not {value}")
         if name in _MOST and value > _MOST[name]:

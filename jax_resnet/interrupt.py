@@ -58,6 +58,13 @@ class Interrupt:
         """
         return 128 + self._signal if self._signal else OUT_OF_TIME
 
+    @property
+    def reason(self) -> str:
+        """Why the run stops, in words."""
+        if self._signal:
+            return signal.Signals(self._signal).name
+        return "time limit" if math.isfinite(self._deadline) else "another process"
+
     def is_due(self, seconds: float) -> bool:
         """Whether to stop now: a signal came, or ``seconds`` more are too many."""
         return self._signal != 0 or time.monotonic() + seconds > self._deadline

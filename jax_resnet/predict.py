@@ -14,13 +14,13 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, UInt8
 
 from jax_resnet import checkpoint, device, model, model_folder
-from jax_resnet import state as states
 from jax_resnet.augment import normalize
 from jax_resnet.errors import UserError
 from jax_resnet.integrity import digest_arrays
 from jax_resnet.metrics import log_softmax
 from jax_resnet.record import Architecture, RunRecord
 from jax_resnet.temperature import read_temperature
+from jax_resnet.weights import from_arrays, merge, split, to_arrays
 
 # Images in a call, on an accelerator and on a CPU, whose caches then hold the
 # activations (``benchmarks/evaluation.py``).
@@ -71,10 +71,10 @@ class Predictor:
         _check_size(record.model, arrays)
         # Shapes and dtypes alone: the numbers are in the arrays.
         graphdef, params, batch_stats = jax.eval_shape(
-            lambda: states.split(model.initialize(None, **record.model))
+            lambda: split(model.initialize(None, **record.model))
         )
         template = {"state": {"params": params, "batch_stats": batch_stats}}
-        self._weights = states.from_arrays(template, arrays)["state"]
+        self._weights = from_arrays(template, arrays)["state"]
 
         @jax.jit
         def logits(weights: Any, images: jax.Array) -> jax.Array:
@@ -83,7 +83,7 @@ class Predictor:
 
         @jax.jit
         def explain(weights: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-            network = states.merge(graphdef, weights["params"], weights["batch_stats"])
+            network = merge(graphdef, weights["params"], weights["batch_stats"])
             features = network.features(
                 normalize(images, mean=info.mean, std=info.std)
             ).astype(jnp.float32)
@@ -150,7 +150,7 @@ class Predictor:
     @property
     def stored(self) -> model_folder.StoredModel:
         """What the model is made of, in host memory."""
-        arrays = states.to_arrays({"state": self._weights})
+        arrays = to_arrays({"state": self._weights})
         return model_folder.StoredModel(
             self.record, arrays, self.step, self.temperature
         )
@@ -164,12 +164,12 @@ class Predictor:
     @property
     def params(self) -> dict[str, np.ndarray]:
         """Float32 parameters by dotted name, such as ``head.kernel``."""
-        return states.to_arrays(self._weights["params"])
+        return to_arrays(self._weights["params"])
 
     @property
     def batch_stats(self) -> dict[str, np.ndarray]:
         """Float32 running statistics of BatchNorm, likewise."""
-        return states.to_arrays(self._weights["batch_stats"])
+        return to_arrays(self._weights["batch_stats"])
 
     def in_float32(self) -> "Predictor":
         """The same weights, computing in float32 whatever the run computed in."""
@@ -264,7 +264,7 @@ class Predictor:
 
 
 def _apply(graphdef: Any, weights: Any, images: jax.Array) -> jax.Array:
-    return states.merge(graphdef, weights["params"], weights["batch_stats"])(images)
+    return merge(graphdef, weights["params"], weights["batch_stats"])(images)
 
 
 def _check_size(architecture: Architecture, arrays: Mapping[str, np.ndarray]) -> None:

@@ -130,6 +130,14 @@ class Processes:
         )
         return _greatest(devices)(table)
 
+    def is_loss(self, error: BaseException | None) -> bool:
+        """Whether an error says that another process has gone."""
+        if self.count == 1 or error is None:
+            return False
+        return isinstance(error, LostProcessError) or any(
+            sign in str(error) for sign in _LOSS
+        )
+
     @contextlib.contextmanager
     def lost_explained(self) -> Iterator[None]:
         """Turns what JAX raises when another process has gone into one line."""
@@ -137,7 +145,7 @@ class Processes:
             yield
         # JAX raises it as several types, and a save that fails says it in its words.
         except (jax.errors.JaxRuntimeError, RuntimeError, ValueError) as error:
-            if self.count == 1 or not any(sign in str(error) for sign in _LOSS):
+            if not self.is_loss(error):
                 raise
             raise LostProcessError(
                 f"another process of the run has gone, or cannot be reached "

@@ -159,60 +159,65 @@ class Report:
 
         Args:
             workdir: The run directory; made if it is missing.
-            record: Its history and clock are read again at each update.
+            record: The record of the run so far.
 
         Raises:
             UserError: Something cannot be written.
         """
         self._workdir = Path(workdir)
-        self._record = record
         self._drawn = -math.inf
         with _naming(self._workdir):
             self._workdir.mkdir(parents=True, exist_ok=True)
         self._write("config.json", _json(record.config, indent=2))
-        self._write_views(final=None)
+        self._write_views(record, final=None)
         history = record.history
+        self._shown = len(history)  # epochs that TensorBoard has
         purge_step = history[-1]["step"] + 1 if history else 0
         self._events = _Events(self._workdir / "tensorboard", purge_step)
 
-    def update(self) -> None:
-        """Takes the epoch that the history ends with into every file.
+    def update(self, record: RunRecord) -> None:
+        """Takes the epochs done since the last update into every file.
 
         ``curves.png`` follows at most every :data:`SECONDS_BETWEEN_CURVES`.
+
+        Args:
+            record: The record of the run so far.
 
         Raises:
             UserError: Something cannot be written.
         """
-        self._write_views(final=None)
-        self._events.add(self._record.history[-1])
+        self._write_views(record, final=None)
+        for epoch in record.history[self._shown :]:
+            self._events.add(epoch)
+        self._shown = len(record.history)
         if time.monotonic() - self._drawn > SECONDS_BETWEEN_CURVES:
-            self._draw()
+            self._draw(record)
 
-    def finish(self, *, complete: bool) -> None:
+    def finish(self, record: RunRecord, *, complete: bool) -> None:
         """Writes the final table, ``summary.json`` and the last curves.
 
         Args:
+            record: The record of the run.
             complete: Whether all epochs were done; False when stopped before.
 
         Raises:
             UserError: Something cannot be written.
         """
-        record = self._record
-        self._write_views(Final(complete, record.clock.wall, record.compile_seconds))
-        self._draw()
+        final = Final(complete, record.clock.wall, record.compile_seconds)
+        self._write_views(record, final)
+        self._draw(record)
         self._events.close()
 
-    def _write_views(self, final: Final | None) -> None:
-        record = self._record
+    def _write_views(self, record: RunRecord, final: Final | None) -> None:
         lines = "".join(_json(epoch) for epoch in record.history)
         self._write("metrics.jsonl", lines)
         self._write("log.md", render_log(record.run, record.history, final))
         complete = final is not None and final.complete
         self._write("summary.json", _json(_summary(record, complete), indent=2))
 
-    def _draw(self) -> None:
-        if self._record.history:
-            picture = draw_curves(self._record.run, self._record.history)
+    def _draw(self, record: RunRecord) -> None:
+        if record.history:
+            picture = draw_curves(record.run, record.history)
             write_atomically(self._workdir / "curves.png", picture)
             self._drawn = time.monotonic()
 

@@ -19,18 +19,19 @@ import jax
 
 from jax_resnet import config, data
 from jax_resnet.command import Parser, run
+from jax_resnet.device import fastest_dtype
 from jax_resnet.errors import UserError
 from jax_resnet.interrupt import Interrupt
-from jax_resnet.loop import DivergedError
 from jax_resnet.metrics import label_ranks
 from jax_resnet.parallel import Devices
-from jax_resnet.plan import Plan, describe_data
 from jax_resnet.predict import Predictor
 from jax_resnet.processes import Processes
 from jax_resnet.progress import duration
-from jax_resnet.report import read_summary
-from jax_resnet.seeds import exit_code_of, parse_seeds, run_each, with_seed
-from jax_resnet.training import Task, train
+from jax_resnet.training.build import RunBuilder, describe_data
+from jax_resnet.training.loop import DivergedError
+from jax_resnet.training.run import train
+from jax_resnet.training.seeds import parse_seeds, results_of, run_each, with_seed
+from jax_resnet.training.task import Result
 from jax_resnet.trial_table import Row, Table
 from jax_resnet.trials import Base, Recipe, ablation, read_recipes
 from jax_resnet.workdir import claimed
@@ -40,6 +41,28 @@ HOLDOUT = 5000  # images, where neither the command line nor the config says
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options, overrides = _parser().parse_known_args(arguments)
+    settings = config.load(options.config, overrides)
+    if options.holdout is not None and options.holdout < 1:
+        raise UserError(f"--holdout must be at least 1, not {options.holdout}")
+    if not 0 < options.keep <= 1:
+        raise UserError(f"--keep must be above 0 and at most 1, not {options.keep:g}")
+    holdout = options.holdout or settings.data.holdout or HOLDOUT
+    base = Base(options.config, (*overrides, f"--config.data.holdout={holdout}"))
+    recipes = read_recipes(options.recipes)
+    if options.ablate is not None:
+        recipes = ablation(recipes, options.ablate)
+    rungs = _parse_rungs(
+        str(settings.train.epochs) if options.epochs is None else options.epochs
+    )
+    seeds = parse_seeds(options.seeds)
+    with Interrupt(options.max_seconds) as interrupt, claimed(options.workdir):
+        search = Search(base, recipes, options.workdir, rungs, seeds, interrupt)
+        return 0 if search.run(options.keep) else interrupt.exit_code
+
+
+def _parser() -> Parser:
     parser = Parser(
         prog="python -m jax_resnet.search",
         description="Trains recipes and ranks them on images held out of training; "
@@ -83,25 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=float,
         help="save and stop in time to have ended after so many seconds; exit code 75",
     )
-    arguments = sys.argv[1:] if arguments is None else arguments
-    options, overrides = parser.parse_known_args(arguments)
-    settings = config.load(options.config, overrides)
-    if options.holdout is not None and options.holdout < 1:
-        raise UserError(f"--holdout must be at least 1, not {options.holdout}")
-    if not 0 < options.keep <= 1:
-        raise UserError(f"--keep must be above 0 and at most 1, not {options.keep:g}")
-    holdout = options.holdout or settings.data.holdout or HOLDOUT
-    base = Base(options.config, (*overrides, f"--config.data.holdout={holdout}"))
-    recipes = read_recipes(options.recipes)
-    if options.ablate is not None:
-        recipes = ablation(recipes, options.ablate)
-    rungs = _parse_rungs(
-        str(settings.train.epochs) if options.epochs is None else options.epochs
-    )
-    seeds = parse_seeds(options.seeds)
-    with Interrupt(options.max_seconds) as interrupt, claimed(options.workdir):
-        search = Search(base, recipes, options.workdir, rungs, seeds, interrupt)
-        return search.run(options.keep)
+    return parser
 
 
 def _parse_rungs(text: str) -> list[int]:
@@ -162,21 +167,24 @@ class Search:
         one = Devices((self._devices.first,))
         for name in recipes:
             settings = self._tasks[name, rungs[0]].settings
-            plan = Plan(settings, one, described, info)
+            fastest = fastest_dtype(self._devices.first)
+            settings = config.with_dtype(settings, fastest)
+            builder = RunBuilder(
+                settings, one, info, described.n_train, described.n_eval
+            )
             try:
-                _, state = plan.build(jax.random.key(0))
-                plan.with_initial_model(state)
+                builder.with_initial_model(builder.build(jax.random.key(0)).state)
             except UserError as error:
                 raise UserError(f"recipe {name!r}: {error}") from error
 
-    def run(self, keep: float) -> int:
+    def run(self, keep: float) -> bool:
         """Trains what the table lacks, rung by rung.
 
         Args:
             keep: the part of a rung's recipes that goes on to the next, at least one.
 
         Returns:
-            The exit code.
+            Whether all runs are complete.
 
         Raises:
             UserError: of a run that failed, once the others of its rung are done; or
@@ -190,8 +198,8 @@ class Search:
                 later * len(self._seeds) * max(1, int(keep**more * len(rows)))
                 for more, later in enumerate(self._rungs[rung:])
             )
-            if code := self._train_all(rows):
-                return code
+            if not self._train_all(rows):
+                return False
             sound = filter(self._is_sound, rows)
             ranked = sorted(sound, key=self._holdout_top1, reverse=True)
             if not ranked:
@@ -205,9 +213,9 @@ class Search:
                 row["state"] = "kept" if place < kept else "stopped"
             entrants = [self._recipes[row["recipe"]] for row in ranked[:kept]]
         print(self._table.write())
-        return 0
+        return True
 
-    def _train_all(self, rows: Sequence[Row]) -> int:
+    def _train_all(self, rows: Sequence[Row]) -> bool:
         jobs = []
         for row in rows:
             missing = [s for s in self._seeds if str(s) not in row["runs"]]
@@ -216,7 +224,8 @@ class Search:
             self._epochs_left -= row["epochs"] * (len(self._seeds) - len(missing))
             jobs += [partial(self._train, row, seed) for seed in missing]
         self._table.write()
-        return exit_code_of(run_each(jobs, self._devices, self._interrupt))
+        results = results_of(run_each(jobs, self._devices, self._interrupt))
+        return all(results)  # None is a run that did not begin
 
     def _is_sound(self, row: Row) -> bool:
         return not any(row["runs"][str(seed)]["diverged"] for seed in self._seeds)
@@ -226,56 +235,67 @@ class Search:
         runs = (row["runs"][str(seed)] for seed in self._seeds)
         return statistics.fmean(run["holdout_top1"] for run in runs)
 
-    def _train(self, row: Row, seed: int, devices: Devices) -> int:
+    def _train(self, row: Row, seed: int, devices: Devices) -> bool:
+        """Trains and measures one run; returns whether it came to its end."""
         name = f"{row['recipe']}, {row['epochs']} epochs, seed {seed}"
-        task = with_seed(self._tasks[row["recipe"], row["epochs"]], seed)
 
         def say(line: str) -> None:
             # The epochs of all runs would be thousands of lines; they are in the logs.
             if line.startswith("warning"):
                 print(f"{name}: {line}", flush=True)
 
+        task = with_seed(self._tasks[row["recipe"], row["epochs"]], seed)
+        task = dataclasses.replace(task, say=say)
         if self._interrupt.is_due(self._start_seconds):
-            return self._interrupt.exit_code
+            return False
         self._say(f"{name}: begins")
         started = time.monotonic()
-        result: Row = {"diverged": None, "holdout_top1": None, "test_top1": None}
+        found: Row = {"diverged": None, "holdout_top1": None, "test_top1": None}
         try:
-            task = dataclasses.replace(task, say=say)
-            if code := train(task, Processes(), self._interrupt, devices):
+            result = train(task, Processes(), self._interrupt, devices)
+            if result.stopped_by is not None:
                 self._say(f"{name}: stopped; the same command resumes")
-                return code
-            result |= self._measure(task)
-            outcome = f"{100 * result['holdout_top1']:.2f} % top-1 on the holdout"
+                return False
+            found |= self._measure(result)
+            outcome = f"{100 * found['holdout_top1']:.2f} % top-1 on the holdout"
         except DivergedError as error:
-            result["diverged"] = outcome = str(error).partition(":")[0]
+            found["diverged"] = outcome = str(error).partition(":")[0]
+            found |= {
+                "seconds": time.monotonic() - started,
+                "device": devices.describe(),
+            }
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
-        summary = read_summary(task.workdir)
-        result |= {"seconds": summary["wall_seconds"], "device": summary["device"]}
-        seconds = time.monotonic() - started
-        with self._lock:
-            self._start_seconds = max(self._start_seconds, summary["compile_seconds"])
-            row["runs"][str(seed)] = result
-            if all(str(seed) in row["runs"] for seed in self._seeds):
-                row["state"] = "finished" if self._is_sound(row) else "diverged"
-            self._epochs_left -= row["epochs"]
-            if not result["diverged"]:
-                self._epochs_done += row["epochs"]
-                self._seconds += seconds
-            self._table.write()
-        self._say(f"{name}: {outcome}, {duration(seconds)}")
-        return 0
+        self._enter(row, seed, found, seconds=time.monotonic() - started)
+        self._say(f"{name}: {outcome}, {duration(time.monotonic() - started)}")
+        return True
 
-    def _measure(self, task: Task) -> Row:
-        last = read_summary(task.workdir)["last"]
+    def _measure(self, result: Result) -> Row:
+        record, last = result.record, result.last
+        assert last is not None
+        with self._lock:
+            self._start_seconds = max(self._start_seconds, record.compile_seconds)
         # By its step: in place of a damaged latest checkpoint another one is taken.
-        model = Predictor.restore(task.workdir, str(last["step"]))
+        model = Predictor.restore(result.workdir, str(last["step"]))
         ranks = label_ranks(model.logits(self._test.images), self._test.labels)
         return {
             "holdout_top1": last["val_top1"],
             "test_top1": float((ranks < 1).mean()),
+            "seconds": record.clock.wall,
+            "device": record.run.device,
         }
+
+    def _enter(self, row: Row, seed: int, found: Row, *, seconds: float) -> None:
+        """Enters a run into the table, and its seconds into the estimate."""
+        with self._lock:
+            row["runs"][str(seed)] = found
+            if all(str(seed) in row["runs"] for seed in self._seeds):
+                row["state"] = "finished" if self._is_sound(row) else "diverged"
+            self._epochs_left -= row["epochs"]
+            if not found["diverged"]:
+                self._epochs_done += row["epochs"]
+                self._seconds += seconds
+            self._table.write()
 
     def _say(self, line: str) -> None:
         if self._epochs_done:

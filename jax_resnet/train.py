@@ -10,12 +10,45 @@ from jax_resnet.command import Parser, run
 from jax_resnet.errors import UserError
 from jax_resnet.interrupt import Interrupt
 from jax_resnet.processes import Processes
-from jax_resnet.seeds import parse_seeds, train_seeds
-from jax_resnet.training import Task, train
+from jax_resnet.training.run import train
+from jax_resnet.training.seeds import parse_seeds, train_seeds
+from jax_resnet.training.task import Task
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options, overrides = _parser().parse_known_args(arguments)
+    address = (options.coordinator, options.num_processes, options.process_id)
+    if len({part is None for part in address}) > 1:
+        raise UserError("--coordinator, --num-processes and --process-id go together")
+    distributed = options.distributed or options.coordinator is not None
+    if options.seeds is not None and distributed:
+        raise UserError("--seeds is for one process: start a run for each seed")
+    settings = config.load(options.config, overrides)
+    name = Path(options.config).stem
+    workdir = Path(options.workdir or Path("runs") / name)
+    # Without the workdir: the record lies in it, and stays true where it is moved.
+    command = shlex.join(
+        ["python", "-m", "jax_resnet.train", "--config", options.config, *overrides]
+    )
+    task = Task(settings, workdir, name, command, options.accept_changes)
+    with Interrupt(options.max_seconds) as interrupt:
+        if options.seeds is not None:
+            results = train_seeds(task, parse_seeds(options.seeds), interrupt)
+            complete = all(r is not None and r.stopped_by is None for r in results)
+            return 0 if complete else interrupt.exit_code
+        together = Processes()
+        if distributed:
+            together = processes.join(settings.train.device, *address)
+        try:
+            result = train(task, together, interrupt)
+        finally:
+            together.leave()
+        return 0 if result.stopped_by is None else interrupt.exit_code
+
+
+def _parser() -> Parser:
     parser = Parser(
         prog="python -m jax_resnet.train",
         description="Trains a model, or resumes the unfinished run in the workdir.",
@@ -54,32 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--process-id", type=int, metavar="I", help="with --coordinator: from 0 on"
     )
-    arguments = sys.argv[1:] if arguments is None else arguments
-    options, overrides = parser.parse_known_args(arguments)
-    address = (options.coordinator, options.num_processes, options.process_id)
-    if len({part is None for part in address}) > 1:
-        raise UserError("--coordinator, --num-processes and --process-id go together")
-    distributed = options.distributed or options.coordinator is not None
-    if options.seeds is not None and distributed:
-        raise UserError("--seeds is for one process: start a run for each seed")
-    settings = config.load(options.config, overrides)
-    name = Path(options.config).stem
-    workdir = Path(options.workdir or Path("runs") / name)
-    # Without the workdir: the record lies in it, and stays true where it is moved.
-    command = shlex.join(
-        ["python", "-m", "jax_resnet.train", "--config", options.config, *overrides]
-    )
-    task = Task(settings, workdir, name, command, options.accept_changes)
-    with Interrupt(options.max_seconds) as interrupt:
-        if options.seeds is not None:
-            return train_seeds(task, parse_seeds(options.seeds), interrupt)
-        together = Processes()
-        if distributed:
-            together = processes.join(settings.train.device, *address)
-        try:
-            return train(task, together, interrupt)
-        finally:
-            together.leave()
+    return parser
 
 
 if __name__ == "__main__":

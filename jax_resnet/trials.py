@@ -10,8 +10,8 @@ from typing import Any
 
 from jax_resnet import config
 from jax_resnet.errors import UserError, nearest
-from jax_resnet.resume import FREE_FIELDS
-from jax_resnet.training import Task
+from jax_resnet.training.resume import FREE_FIELDS
+from jax_resnet.training.task import Task
 
 # Of no recipe: a search sets them itself, or they change no result.
 COMMON_FIELDS = ("seed", "train.epochs", *FREE_FIELDS)

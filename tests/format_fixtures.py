@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from record_fixtures import run_record
 
-from jax_resnet import model, state
+from jax_resnet import model, weights
 from jax_resnet.predict import Predictor
 from jax_resnet.record import Architecture
 
@@ -33,10 +33,12 @@ def make_predictor(*, channels=3, temperature=1.7, seed=0, step=9, **changes):
             std=(0.2, 0.25, 0.22)[:channels],
         ),
     )
-    _, params, batch_stats = state.split(
+    _, params, batch_stats = weights.split(
         model.initialize(jax.random.key(seed), **architecture)
     )
-    arrays = state.to_arrays({"state": {"params": params, "batch_stats": batch_stats}})
+    arrays = weights.to_arrays(
+        {"state": {"params": params, "batch_stats": batch_stats}}
+    )
     generator = np.random.default_rng(seed)
     for name, array in arrays.items():
         if ".norm." in name:

@@ -8,12 +8,17 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 
-from jax_resnet import augment, data, model, optimizer, state
+from jax_resnet import augment, data, model
 from jax_resnet.image_sizes import ImageSizes
-from jax_resnet.objective import Objective
 from jax_resnet.parallel import Devices
-from jax_resnet.programs import Programs
-from jax_resnet.steps import StepOptions
+from jax_resnet.training import optimizer
+from jax_resnet.training.compiled import CompiledSteps
+from jax_resnet.training.ema import Ema
+from jax_resnet.training.input_pipeline import BatchSizes, InputPipeline
+from jax_resnet.training.loss import Loss, Preprocessing
+from jax_resnet.training.metrics import RunningMetrics
+from jax_resnet.training.state import create_train_state
+from jax_resnet.training.step import StepOptions
 
 N_TRAIN, N_EVAL, BATCH = 168, 50, 32
 STEPS_PER_EPOCH = N_TRAIN // BATCH
@@ -30,6 +35,10 @@ INFO = data.DatasetInfo(
 )
 RECIPE = ("random_crop", "random_flip", "normalize")
 SETTINGS = {"random_crop": {"padding": 1}, "random_flip": {"probability": 0.5}}
+TRANSFORM = augment.build(RECIPE, SETTINGS, mean=INFO.mean, std=INFO.std)
+PREPROCESSING = Preprocessing(
+    TRANSFORM, functools.partial(augment.normalize, mean=INFO.mean, std=INFO.std)
+)
 ORDER_KEY, STEP_KEY = jax.random.split(jax.random.key(1))
 
 
@@ -68,73 +77,68 @@ class Steps:
         streamed=False,
         accumulation=1,
         ema_decay=0.0,
-        objective=None,
+        loss=None,
         image_sizes=(),
-        **options,
     ):
         self.devices = Devices(tuple(jax.devices()[:count]))
-        axis_name = self.devices.axis_name if statistics == "global" else None
         self.sgd = optimizer.make_optimizer(
             "sgd", optimizer.make_schedule("cosine", learning_rate, 60)
         )
         network = model.initialize(
-            jax.random.key(0), depth=8, num_classes=5, axis_name=axis_name
+            jax.random.key(0),
+            depth=8,
+            num_classes=5,
+            axis_name=self.devices.axis_name if statistics == "global" else None,
         )
-        self.graphdef, initial = state.create(
+        self.graphdef, initial = create_train_state(
             network, self.sgd, with_average=ema_decay > 0
         )
-        transform = augment.build(RECIPE, SETTINGS, mean=INFO.mean, std=INFO.std)
-        self.objective = Objective(self.graphdef, transform, **objective or {})
-        self.programs = Programs(
-            self.objective,
+        self.loss = Loss(
+            self.graphdef, **{"preprocessing": PREPROCESSING, **(loss or {})}
+        )
+        sizes = BatchSizes(
+            N_TRAIN, N_EVAL, BATCH, -(-20 // count) * count, accumulation
+        )
+        self.pipeline = InputPipeline(self.devices, sizes, SHAPE, streamed=streamed)
+        self.compiled = CompiledSteps(
+            self.loss,
             self.sgd,
             StepOptions(
                 accumulation=accumulation,
                 average_statistics=statistics == "device",
-                ema_decay=ema_decay,
-                statistics_steps=2,
-                **options,
+                ema=Ema(ema_decay, statistics_steps=2) if ema_decay else None,
             ),
-            devices=self.devices,
-            info=INFO,
-            n_train=N_TRAIN,
-            n_eval=N_EVAL,
-            batch_size=BATCH,
-            eval_batch_size=20,
-            loop_on_device=False,
-            streamed=streamed,
-            image_sizes=ImageSizes(image_sizes),
-            epochs=12,
+            self.pipeline,
+            [ImageSizes(image_sizes).at(epoch) for epoch in range(12)],
+            loop=None,
         )
         self.state = jax.device_get(initial)
-        self._key = self.devices.place(STEP_KEY)
         # What evaluates is compiled where it is asked for.
-        carry = (self.devices.place(initial), self.programs.zeros())
+        carry = (self.devices.place(initial), self.zeros())
         with unchecked():
-            for step in self.programs.train_steps.values():
-                step.compile(carry, *self.programs.feed.abstract_train(), self._key)
-        self.programs.feed.load(dataset(), ORDER_KEY)
+            for step in self.compiled._train.values():
+                step.compile(carry, *self.pipeline.abstract_train())
+        self.pipeline.load(dataset(), ORDER_KEY, STEP_KEY)
+
+    def zeros(self):
+        return self.devices.place(RunningMetrics.zeros())
 
     def __call__(self, before):
-        """The state after one step, and its sums; all in host memory."""
+        """The state after one step, and its metrics; all in host memory."""
         epoch, step = divmod(int(before.step), STEPS_PER_EPOCH)
-        piece = next(self.programs.feed.training(epoch, step))
-        carry = (self.devices.place(before), self.programs.zeros())
-        train_step = self.programs.train_step_in(epoch)
-        carry = train_step(carry, 1, *piece.arrays, self._key)
-        return jax.device_get(carry)
+        chunk = next(self.pipeline.train_chunks(epoch, step))
+        carry = (self.devices.place(before), self.zeros())
+        return jax.device_get(self.compiled.train(epoch)(carry, 1, *chunk.arrays))
 
     def evaluate(self, of):
-        """The sums over the validation images."""
+        """The metrics over the validation images."""
         weights = self.devices.place(of.weights)
-        sums, done = self.programs.zeros(), 0
-        for piece in self.programs.feed.evaluation():
-            carry = self.programs.eval_carry(sums)
-            count, done = piece.end - done, piece.end
-            carry = self.programs.eval_step(carry, count, weights, *piece.arrays)
-            sums = carry[0]
-        assert done == self.programs.feed.eval_steps
-        return jax.device_get(sums)
+        carry, done = self.devices.place((np.int32(0), RunningMetrics.zeros())), 0
+        for chunk in self.pipeline.eval_chunks():
+            count, done = chunk.end - done, chunk.end
+            carry = self.compiled.evaluate(carry, count, *chunk.arrays, weights)
+        assert done == self.pipeline.sizes.eval_steps
+        return jax.device_get(carry[1])
 
 
 def batch_of(step):

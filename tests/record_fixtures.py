@@ -8,7 +8,10 @@ from jax_resnet.history import Clock
 from jax_resnet.record import Architecture, RunRecord
 
 CONFIG = config.to_json(
-    config.load("configs/resnet56.py", ["--config.model.depth=8"]).unlock()
+    config.load(
+        "configs/resnet56.py",
+        ["--config.model.depth=8", "--config.model.dtype=float32"],
+    ).unlock()
 )
 SIZE = {name: CONFIG["model"][name] for name in ("depth", "width", "shortcut", "dtype")}
 

@@ -1,4 +1,5 @@
 import logging
+from unittest.mock import Mock
 
 import jax
 import pytest
@@ -41,3 +42,19 @@ def test_compilations_are_cached_where_they_can_be(tmp_path, restored, caplog):
     device.cache_compilations(str(tmp_path / "file"), chosen)
     assert jax.config.jax_compilation_cache_dir is None
     assert "no cache of compiled programs" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("platform", "capability", "dtype"),
+    [
+        ("gpu", "9.0", "bfloat16"),
+        ("gpu", "8.6", "bfloat16"),
+        ("gpu", "10.0", "bfloat16"),
+        ("gpu", "7.5", "float32"),
+        ("cpu", None, "float32"),
+    ],
+)
+def test_bfloat16_where_it_is_fast(platform, capability, dtype):
+    chosen = Mock(spec=jax.Device, platform=platform)
+    chosen.compute_capability = capability
+    assert device.fastest_dtype(chosen) == dtype

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -16,14 +17,14 @@ from command_line import (
     start,
     wait_for,
 )
-from parallel_fixtures import STEPS_PER_EPOCH, Steps, batch_of
+from parallel_fixtures import PREPROCESSING, STEPS_PER_EPOCH, Steps, batch_of
 from PIL import Image
 
 from jax_resnet.errors import UserError
 from jax_resnet.geometry import resize
 from jax_resnet.image_sizes import ImageSizes
 from jax_resnet.mixing import make_mix
-from jax_resnet.objective import Objective
+from jax_resnet.training.loss import Loss
 
 STAGES = ((0, 4), (2, 8))
 SIZES = "--config.train.image_sizes=((0, 16), (1, 24), (2, 32))"
@@ -103,18 +104,18 @@ def test_sizes_that_do_not_fit_the_images(shape):
     ImageSizes().check_fits(shape)
 
 
-def seen(objective, step):
+def prepared(preprocessing, step):
     images, labels, keys = batch_of(step)
-    return jax.jit(objective.see)(images, labels, keys, step // STEPS_PER_EPOCH)
+    loss = Loss(Steps(1).graphdef, preprocessing)
+    prepare = jax.jit(loss.prepare_batch)
+    return prepare(images, labels, keys, step // STEPS_PER_EPOCH)
 
 
 @pytest.mark.parametrize("mixed", [False, True])
 def test_images_are_resized_after_all_else(mixed):
-    plain = Steps(1).objective
     mix = make_mix(mixup=0.2, cutmix=1.0, probability=1.0) if mixed else None
-    full = Objective(plain.graphdef, plain.augment, mix)
-    small = Objective(plain.graphdef, plain.augment, mix, image_size=4)
-    expected, found = seen(full, 3), seen(small, 3)
+    full = replace(PREPROCESSING, mix=mix)
+    expected, found = prepared(full, 3), prepared(replace(full, image_size=4), 3)
     np.testing.assert_allclose(
         found.pop("images"), by_pillow(expected.pop("images"), 4), atol=1e-5
     )

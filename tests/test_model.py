@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jax_resnet import model, state
+from jax_resnet import model, weights
 from jax_resnet.errors import UserError
 
 # Of option B; He et al. 2015, table 6, gives the option A counts in millions.
@@ -14,7 +14,7 @@ COUNTS = {20: 278_324, 32: 472_756, 56: 861_620, 110: 1_736_564}
 
 
 def arrays(**settings):
-    _, params, batch_stats = state.split(
+    _, params, batch_stats = weights.split(
         model.initialize(jax.random.key(0), **settings)
     )
     return params, batch_stats
@@ -22,14 +22,16 @@ def arrays(**settings):
 
 @pytest.mark.parametrize("depth", COUNTS)
 def test_parameter_count_of_projection_shortcuts(depth):
-    assert state.parameter_count(arrays(depth=depth)[0]) == COUNTS[depth]
+    assert weights.parameter_count(arrays(depth=depth)[0]) == COUNTS[depth]
 
 
 def test_parameter_count_of_padded_shortcuts():
     params, _ = arrays(shortcut="pad")
-    assert state.parameter_count(params) == 858_868
+    assert weights.parameter_count(params) == 858_868
     cifar10, _ = arrays(shortcut="pad", num_classes=10)
-    assert round(state.parameter_count(cifar10) / 1e6, 2) == 0.85  # He et al., table 6
+    assert (
+        round(weights.parameter_count(cifar10) / 1e6, 2) == 0.85
+    )  # He et al., table 6
 
 
 def test_width_multiplies_filters():
@@ -54,7 +56,9 @@ def test_initialisation():
 
 def test_seeds_differ_and_repeat():
     first, again = (arrays(depth=8)[0]["head.kernel"] for _ in range(2))
-    other = state.split(model.initialize(jax.random.key(1), depth=8))[1]["head.kernel"]
+    other = weights.split(model.initialize(jax.random.key(1), depth=8))[1][
+        "head.kernel"
+    ]
     assert (first == again).all()
     assert (first != other).any()
 
@@ -70,7 +74,7 @@ def test_dtypes_and_shapes(dtype, shortcut):
     assert (features.shape, features.dtype) == ((2, 7, 7, 64), dtype)
     logits = jax.eval_shape(network, images)
     assert (logits.shape, logits.dtype) == ((2, 100), jnp.float32)
-    leaves = [*state.split(network)[1].values(), *state.split(network)[2].values()]
+    leaves = [*weights.split(network)[1].values(), *weights.split(network)[2].values()]
     assert {leaf.dtype for leaf in leaves} == {jnp.dtype("float32")}
 
 
@@ -112,8 +116,8 @@ def test_bfloat16_is_about_float32():
         network = model.initialize(
             jax.random.key(0), depth=8, num_classes=10, dtype=dtype
         )
-        parts = state.split(network)
-        compute = jax.jit(lambda p, b, x, g=parts[0]: state.merge(g, p, b)(x))
+        parts = weights.split(network)
+        compute = jax.jit(lambda p, b, x, g=parts[0]: weights.merge(g, p, b)(x))
         logits.append(np.asarray(compute(*parts[1:], images)))
     assert logits[1].dtype == np.float32
     np.testing.assert_allclose(*logits, atol=0.05)
@@ -131,10 +135,10 @@ def test_relu_has_the_values_and_gradient_of_flax():
 def test_the_output_of_a_block_is_computed_once():
     depth = 20
     network = model.initialize(jax.random.key(0), depth=depth, num_classes=5)
-    graphdef, params, batch_stats = state.split(network)
+    graphdef, params, batch_stats = weights.split(network)
 
     def loss(params, images):
-        logits = state.merge(graphdef, params, batch_stats)(images, train=True)
+        logits = weights.merge(graphdef, params, batch_stats)(images, train=True)
         return jnp.sum(logits**2)
 
     images = jnp.zeros((2, 8, 8, 3))

@@ -1,6 +1,7 @@
 """Several devices compute what one does; the CPU stands in for eight."""
 
 import functools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 from parallel_fixtures import (
     BATCH,
     INFO,
+    PREPROCESSING,
     RECIPE,
     SETTINGS,
     Steps,
@@ -17,10 +19,11 @@ from parallel_fixtures import (
     dataset,
 )
 
-from jax_resnet import augment, parallel, state
+from jax_resnet import augment, parallel, weights
 from jax_resnet.errors import UserError
 from jax_resnet.mixing import make_mix
 from jax_resnet.parallel import Devices
+from jax_resnet.training.state import TrainState
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +73,7 @@ def test_evaluation_is_exact(count, one, eight):
     steps = {1: one, 8: eight}[count]
     at, _ = one(one.state)
     at = jax.tree.map(jnp.asarray, at)
-    network = state.merge(one.graphdef, at.params, at.batch_stats)
+    network = weights.merge(one.graphdef, at.params, at.batch_stats)
     images, labels = dataset().evaluation.images, dataset().evaluation.labels
     logits = network(augment.normalize(jnp.asarray(images), INFO.mean, INFO.std))
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
@@ -85,10 +88,10 @@ def written_out(graphdef):
     transform = augment.build(RECIPE, SETTINGS, mean=INFO.mean, std=INFO.std)
 
     def loss_fn(params, batch_stats, images, labels, keys):
-        network = state.merge(graphdef, params, batch_stats)
+        network = weights.merge(graphdef, params, batch_stats)
         logits = network(transform(keys, images), train=True)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return losses.mean(), state.split(network)[2]
+        return losses.mean(), weights.split(network)[2]
 
     return jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
 
@@ -135,7 +138,7 @@ def test_accumulation_against_its_parts_one_after_the_other(one):
     for index in range(4):
         rows = slice(size * index, size * (index + 1))
         (loss, batch_stats), gradient = part(1, rows, follower, one.graphdef)
-        follower = state.TrainState(at.step, at.params, batch_stats, at.opt_state)
+        follower = TrainState(at.step, at.params, batch_stats, at.opt_state)
         losses.append(loss)
         gradients.append(gradient)
     params, opt_state = updated(one, at, mean(gradients))
@@ -145,7 +148,7 @@ def test_accumulation_against_its_parts_one_after_the_other(one):
 
 
 MIXED = {
-    "mix": make_mix(mixup=1.0, cutmix=1.0),
+    "preprocessing": replace(PREPROCESSING, mix=make_mix(mixup=1.0, cutmix=1.0)),
     "label_smoothing": 0.1,
     "stochastic_depth": 0.5,
 }
@@ -153,7 +156,7 @@ MIXED = {
 
 def test_what_is_random_does_not_depend_on_the_devices(one):
     at, _ = one(one.state)
-    options = {"accumulation": 2, "objective": MIXED}
+    options = {"accumulation": 2, "loss": MIXED}
     results = [Steps(count, **options)(at) for count in (1, 4)]
     assert_close(*results, 1e-4)
     assert float(results[0][1].loss) != float(one(at)[1].loss)
@@ -167,7 +170,9 @@ def test_accumulation_does_not_depend_on_the_devices(one):
 
 @pytest.mark.parametrize("count", [1, 8])
 def test_streamed_images_are_those_that_stay(count, one, eight, monkeypatch):
-    monkeypatch.setattr("jax_resnet.feed.PIECE_BYTES", 2 * BATCH * 8 * 8 * 3)
+    monkeypatch.setattr(
+        "jax_resnet.training.input_pipeline.CHUNK_BYTES", 2 * BATCH * 8 * 8 * 3
+    )
     streamed = Steps(count, streamed=True)
     resident = {1: one, 8: eight}[count]
     at = other = resident.state

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from record_fixtures import run_record
 
-from jax_resnet import model, state
+from jax_resnet import model, weights
 from jax_resnet.errors import UserError
 from jax_resnet.predict import Predictor
 from jax_resnet.record import Architecture
@@ -14,10 +14,10 @@ from jax_resnet.record import Architecture
 
 @pytest.fixture(scope="module")
 def arrays():
-    _, params, batch_stats = state.split(
+    _, params, batch_stats = weights.split(
         model.initialize(jax.random.key(3), **run_record().model)
     )
-    return state.to_arrays({"state": {"params": params, "batch_stats": batch_stats}})
+    return weights.to_arrays({"state": {"params": params, "batch_stats": batch_stats}})
 
 
 @pytest.fixture(scope="module")

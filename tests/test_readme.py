@@ -12,32 +12,38 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def imported(path):
-    """The modules of this package that a file imports, by their first part."""
+def imported(path, package):
+    """The modules of a package that a file imports, by their first part."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
-            parts = node.module.split(".")
-            if parts == ["jax_resnet"]:
+            parts, above = node.module.split("."), package.split(".")
+            if parts == above:
                 yield from (alias.name for alias in node.names)
-            elif parts[0] == "jax_resnet":
-                yield parts[1]
+            elif parts[: len(above)] == above:
+                yield parts[len(above)]
 
 
-def test_imports_point_up_the_list_of_rooms():
-    table = README.split("## The rooms")[1]
+@pytest.mark.parametrize(
+    ("heading", "package"),
+    [
+        ("## The rooms", "jax_resnet"),
+        ("### The training package", "jax_resnet.training"),
+    ],
+)
+def test_imports_point_up_the_list_of_rooms(heading, package):
+    table = re.split(r"^##", README.split(f"\n{heading}\n")[1], flags=re.M)[0]
     rows = re.findall(r"^\| (`.*?) \|", table, re.M)
     row_of = {
         name: row
         for row, cell in enumerate(rows)
         for name in re.findall(r"`(\w+)/?`", cell)
-        if name != "jax_resnet"
     }
-    package = ROOT / "jax_resnet"
-    files = {p: p.stem for p in package.glob("*.py") if p.stem != "__init__"}
-    files |= {p: p.parent.name for p in package.glob("*/*.py")}
+    folder = ROOT / package.replace(".", "/")
+    files = {p: p.stem for p in folder.glob("*.py") if p.stem != "__init__"}
+    files |= {p: p.parent.name for p in folder.glob("*/*.py")}
     assert set(row_of) == set(files.values())
     for path, name in files.items():
-        for other in set(imported(path)) - {"__version__", "IMPORTED"}:
+        for other in set(imported(path, package)) - {"__version__", "IMPORTED"}:
             assert row_of[other] <= row_of[name], f"{path.name} imports {other}"
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import json
 import math
@@ -63,11 +64,12 @@ class Run:
         self.report = Report(workdir, self.record)
 
     def add(self, epoch_record):
-        self.record.history.append(epoch_record)
-        self.report.update()
+        history = [*self.record.history, epoch_record]
+        self.record = dataclasses.replace(self.record, history=history)
+        self.report.update(self.record)
 
     def finish(self, *, complete):
-        self.report.finish(complete=complete)
+        self.report.finish(self.record, complete=complete)
 
 
 def run(workdir, history=(), until=5, complete=None):

@@ -12,12 +12,15 @@ import jax
 import numpy as np
 import pytest
 from command_line import assert_one_line, records, wait_for
+from record_fixtures import run_record
+from test_history import record
 
 from jax_resnet import data, search
 from jax_resnet.errors import UserError
-from jax_resnet.loop import DivergedError
 from jax_resnet.predict import Predictor
 from jax_resnet.report import read_summary
+from jax_resnet.training.loop import DivergedError
+from jax_resnet.training.task import Result
 
 RECIPES = """
 [reference]
@@ -80,21 +83,17 @@ def pretended(monkeypatch, here):
             begun.append((task.name, task.settings.train.epochs, task.settings.seed))
             if len(begun) == stop_at:
                 interrupt._signal = signal.SIGTERM
-                return interrupt.exit_code
-            task.workdir.mkdir(parents=True)
+                return Result(task.workdir, run_record(), stopped_by="SIGTERM")
             top1 = holdout[task.name]
-            last = top1 and {"val_top1": top1 + task.settings.seed / 1000}
-            summary = {"last": last, "wall_seconds": 2.0, "device": "nothing"}
-            summary["compile_seconds"] = 0.5
-            (task.workdir / "summary.json").write_text(json.dumps(summary))
-            if last is None:
+            if top1 is None:
                 raise DivergedError("the loss is not finite at step 3: cool down")
-            return 0
+            last = record(1, val_top1=top1 + task.settings.seed / 1000)
+            return Result(task.workdir, run_record([last]))
 
-        def measure(_, task):
-            last = json.loads((task.workdir / "summary.json").read_text())["last"]
-            top1 = last["val_top1"]
-            return {"holdout_top1": top1, "test_top1": 1 - top1}
+        def measure(_, result):
+            top1 = result.last["val_top1"]
+            found = {"holdout_top1": top1, "test_top1": 1 - top1}
+            return found | {"seconds": 2.0, "device": "nothing"}
 
         monkeypatch.setattr(search, "train", train)
         monkeypatch.setattr(search.Search, "_measure", measure)
@@ -195,7 +194,7 @@ def test_the_holdout_alone_decides_who_goes_on(pretended, tmp_path):
     page = (tmp_path / "s" / "recipes.md").read_text()
     row = f"| b | 2 | {100 * mean:.2f} ± {100 * deviation:.2f} | 49.65 ± 0.49 | 2 |"
     assert f"{row} finished |" in page
-    assert "| c | 0 |  |  | 2 | diverged |" in page
+    assert "| c | 0 |  |  | 0 | diverged |" in page
     assert "50 images that were held out of `train[:256]` rank the recipes" in page
     assert "`test[:100]` was measured once" in page
 

@@ -18,7 +18,8 @@ from step_changes import BASELINE, CHANGES, LOOPS, PARTS, parse
 from variant import Options
 
 from jax_resnet.errors import UserError
-from jax_resnet.repeated import Repeated
+from jax_resnet.parallel import REPLICATED, Devices
+from jax_resnet.training.multi_step import MultiStep
 
 OPTIONS = Options(device="cpu", depth=8, batch_size=4, dtype="float32", augment="none")
 
@@ -27,10 +28,11 @@ OPTIONS = Options(device="cpu", depth=8, batch_size=4, dtype="float32", augment=
 def test_each_loop_applies_the_step_as_often_as_another(name):
     change = CHANGES[name]
     count = change.steps_per_call or 16
-    step = Repeated(
+    step = MultiStep(
         lambda carry, constant: 3 * carry + constant,
-        loop_on_device=change.loop_on_device is not False,
-        loop=change.loop,
+        Devices((jax.devices()[0],)),
+        [REPLICATED],
+        None if change.loop_on_device is False else change.loop,
     )
     expected = np.uint32(1)
     for _ in range(count):

@@ -8,9 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from step_fixtures import on_batch
 
-from jax_resnet import model, optimizer, state, steps
-from jax_resnet.objective import Objective
+from jax_resnet import model, weights
+from jax_resnet.training import optimizer
+from jax_resnet.training.loss import Loss, Preprocessing
+from jax_resnet.training.state import create_train_state
+from jax_resnet.training.step import make_train_step
 
 torch = pytest.importorskip("torch", reason="the extra 'torch' is not installed")
 torch_resnet = pytest.importorskip("torch_resnet")
@@ -27,7 +31,7 @@ def ours():
 
 @pytest.fixture(scope="module")
 def theirs(ours):
-    _, params, batch_stats = state.split(ours)
+    _, params, batch_stats = weights.split(ours)
     network = torch_resnet.ResNet(depth=8, num_classes=100)
     network.load_state_dict(torch_resnet.state_dict(params, batch_stats), strict=True)
     return network
@@ -51,15 +55,15 @@ def to_torch(images):
 
 def test_parameter_counts_agree(ours, theirs):
     count = sum(p.numel() for p in theirs.parameters())
-    assert state.parameter_count(state.split(ours)[1]) == count
+    assert weights.parameter_count(weights.split(ours)[1]) == count
 
 
 @pytest.mark.parametrize("train", [False, True])
 def test_logits(ours, theirs, batches, train):
     images = batches[0][0]
     # A copy, because a forward pass in training mode changes the statistics.
-    graphdef, params, batch_stats = state.split(ours)
-    network = state.merge(graphdef, params, batch_stats)
+    graphdef, params, batch_stats = weights.split(ours)
+    network = weights.merge(graphdef, params, batch_stats)
     logits = network(jnp.asarray(scale(images)), train=train)
     theirs.train(train)
     before = {k: v.clone() for k, v in theirs.state_dict().items()}
@@ -72,27 +76,22 @@ def test_logits(ours, theirs, batches, train):
 @pytest.mark.slow
 def test_twenty_sgd_steps(ours, theirs, batches):
     schedule = optimizer.make_schedule("cosine", LEARNING_RATE, STEPS)
-    graphdef, train_state = state.create(
-        ours, optimizer.make_optimizer("sgd", schedule)
-    )
-    step = jax.jit(
-        steps.make_train_step(
-            Objective(
-                graphdef,
-                lambda keys, images, epoch: (images.astype(jnp.float32) - 127.5) / 64,
-            ),
-            optimizer.make_optimizer("sgd", schedule),
-        )
-    )
+    updates = optimizer.make_optimizer("sgd", schedule)
+    graphdef, train_state = create_train_state(ours, updates)
+
+    def normalize(images):
+        return (images.astype(jnp.float32) - 127.5) / 64
+
+    plain = Preprocessing(lambda keys, images, epoch: normalize(images), normalize)
+    step = on_batch(make_train_step(Loss(graphdef, plain), updates))
     theirs.train()
     sgd = torch.optim.SGD(
         theirs.parameters(), LEARNING_RATE, momentum=0.9, weight_decay=5e-4
     )
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, STEPS)
-    keys = jax.random.split(jax.random.key(0), BATCH)
     losses, expected = [], []
     for images, labels in zip(*batches, strict=True):
-        train_state, sums = step(train_state, images, labels, keys, jnp.int32(0))
+        train_state, sums = step(train_state, images, labels, jax.random.key(0))
         losses.append(float(sums.loss) / BATCH)
         sgd.zero_grad()
         loss = torch.nn.functional.cross_entropy(

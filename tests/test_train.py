@@ -29,6 +29,8 @@ def test_a_run_leaves_its_directory(finished):
     assert [r["step"] for r in history] == [8, 16, 24]
     assert history[-1]["train_loss"] < history[0]["train_loss"]
     assert history[-1]["learning_rate"] < history[0]["learning_rate"] < 0.1
+    recorded = json.loads((finished / "config.json").read_text())
+    assert recorded["model"]["dtype"] == "float32"  # where the config says "auto"
     summary = json.loads((finished / "summary.json").read_text())
     assert summary["complete"] is True
     assert summary["parameters"] == 78_042

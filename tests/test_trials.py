@@ -7,7 +7,7 @@ from command_line import ROOT
 from jax_resnet import config
 from jax_resnet.errors import UserError
 from jax_resnet.parallel import Devices
-from jax_resnet.plan import Plan, describe_data
+from jax_resnet.training.build import RunBuilder, describe_data
 from jax_resnet.trials import Base, ablation, read_recipes
 
 
@@ -51,6 +51,8 @@ def test_the_recipes_that_ship_can_be_trained(tmp_path):
     one = Devices((jax.devices()[0],))
     for name, recipe in recipes.items():
         settings = base.task(recipe, 50, tmp_path).settings
-        Plan(settings, one, described, described.info).build(jax.random.key(0))
+        settings = config.with_dtype(settings, "float32")
+        counts = described.n_train, described.n_eval
+        RunBuilder(settings, one, described.info, *counts).build(jax.random.key(0))
         is_base = config.to_json(settings) == config.to_json(unchanged)
         assert is_base == (name == "plus"), name

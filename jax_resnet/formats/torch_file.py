@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from jax_resnet import state as states
 from jax_resnet.errors import UserError
 from jax_resnet.formats import Probabilities
 from jax_resnet.formats.output import require, write_file
 from jax_resnet.formats.torch_names import from_torch, to_torch
 from jax_resnet.predict import Predictor
 from jax_resnet.record import Architecture
+from jax_resnet.weights import to_arrays
 
 TORCH_SUFFIXES = (".pt", ".pth")
 
@@ -89,7 +89,7 @@ def read(path: Path) -> tuple[Architecture, dict[str, np.ndarray]]:
     statistics = {k: v for k, v in arrays.items() if k.endswith((".mean", ".var"))}
     params = {k: v for k, v in arrays.items() if k not in statistics}
     tree = {"state": {"params": params, "batch_stats": statistics}}
-    return architecture, states.to_arrays(tree)
+    return architecture, to_arrays(tree)
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from refusals import BYTES, CUTS, SCALARS, examples, refused, spliced
 
 from jax_resnet import config, fields
-from jax_resnet.resume import resume_point
+from jax_resnet.training.resume import resume_point
 
 REFERENCE = "configs/resnet56.py"
 FIELDS = sorted(config.flatten(config.load(REFERENCE)))

@@ -1,4 +1,4 @@
-"""What a config comes to: its checks, and how its fields reach the run."""
+"""Building a run from a config: its checks, and how its fields reach the run."""
 
 import jax
 import numpy as np
@@ -8,19 +8,21 @@ from command_line import ROOT
 from jax_resnet import config
 from jax_resnet.errors import UserError
 from jax_resnet.parallel import Devices
-from jax_resnet.plan import Plan, describe_data
+from jax_resnet.training.build import RunBuilder, describe_data
 
 KEPT = ROOT / "results" / "resnet20-cpu"
 
 
-def plan(*overrides, devices=1):
+def builder(*overrides, devices=1):
     settings = config.load(
         str(ROOT / "configs" / "smoke.py"),
         ["--config.data.train_split=train[:600]", *overrides],
     )
     described = describe_data(settings)
     chosen = Devices(tuple(jax.devices()[:devices]))
-    return Plan(settings, chosen, described, described.info)
+    settings = config.with_dtype(settings, "float32")
+    counts = described.n_train, described.n_eval
+    return RunBuilder(settings, chosen, described.info, *counts)
 
 
 @pytest.mark.parametrize(
@@ -45,27 +47,25 @@ def plan(*overrides, devices=1):
 )
 def test_what_cannot_be_built(override, devices, message):
     with pytest.raises(UserError, match=message):
-        plan(f"--config.{override}", devices=devices).build(jax.random.key(0))
+        builder(f"--config.{override}", devices=devices).build(jax.random.key(0))
 
 
 def test_pairs_are_mixed_on_a_device():
     mixed = ("--config.mix.mixup=0.2", "--config.train.batch_size=36")
-    plan(*mixed, devices=2).build(jax.random.key(0))
+    builder(*mixed, devices=2).build(jax.random.key(0))
     with pytest.raises(UserError, match=r"a multiple of 8 \(of pairs, to mix them\)"):
-        plan(*mixed, devices=4).build(jax.random.key(0))
+        builder(*mixed, devices=4).build(jax.random.key(0))
 
 
 def test_the_peak_follows_the_batch():
-    small = plan("--config.train.batch_size=50")
-    large = plan(
+    small = builder("--config.train.batch_size=50")
+    large = builder(
         "--config.train.batch_size=200",
         "--config.optimizer.learning_rate_scaling=linear",
         "--config.optimizer.base_batch_size=50",
     )
     # The same fraction of the run is over at the end of the first of two epochs.
-    rates = [
-        p.learning_rates(600 // size)[0] for p, size in ((small, 50), (large, 200))
-    ]
+    rates = [b.learning_rates()[0] for b in (small, large)]
     steps = [np.cos(np.pi * (n - 1) / (2 * n)) for n in (12, 3)]
     expected = [0.05 * (1 + steps[0]), 0.2 * (1 + steps[1])]
     np.testing.assert_allclose(rates, expected, rtol=1e-4)
@@ -83,7 +83,9 @@ def test_the_peak_follows_the_batch():
 def test_images_are_streamed_where_they_do_not_fit(
     placement, available, streamed, monkeypatch
 ):
-    monkeypatch.setattr("jax_resnet.plan.available_bytes", lambda _: available)
-    programs, _ = plan(f"--config.data.placement={placement}").build(jax.random.key(0))
-    images, *_ = programs.feed.abstract_train()
+    monkeypatch.setattr(
+        "jax_resnet.training.build.available_bytes", lambda _: available
+    )
+    built = builder(f"--config.data.placement={placement}").build(jax.random.key(0))
+    images, *_ = built.pipeline.abstract_train()
     assert (images.shape[0] < 600) == streamed

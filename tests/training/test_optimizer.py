@@ -3,10 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from step_fixtures import on_batch
 
-from jax_resnet import model, optimizer, state, steps
+from jax_resnet import model
 from jax_resnet.errors import UserError
-from jax_resnet.objective import Objective
+from jax_resnet.training import optimizer
+from jax_resnet.training.loss import Loss, Preprocessing
+from jax_resnet.training.state import create_train_state
+from jax_resnet.training.step import make_train_step
 
 
 def test_cosine_decays_from_the_peak_to_zero():
@@ -177,17 +181,20 @@ def test_each_optimizer_trains_the_network(name):
         name, optimizer.make_schedule("constant", 0.01, 9), nesterov=True
     )
     network = model.initialize(jax.random.key(0), depth=8, num_classes=5)
-    graphdef, train_state = state.create(network, updates)
-    objective = Objective(graphdef, lambda _, x, epoch: x.astype(jnp.float32) / 128)
-    step = jax.jit(steps.make_train_step(objective, updates))
+    graphdef, train_state = create_train_state(network, updates)
+
+    def scale(images):
+        return images.astype(jnp.float32) / 128
+
+    loss = Loss(graphdef, Preprocessing(lambda _, x, epoch: scale(x), scale))
+    step = on_batch(make_train_step(loss, updates))
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.integers(0, 256, (8, 8, 8, 3), np.uint8))
     labels = jnp.asarray(rng.integers(0, 5, 8, np.int32))
-    keys = jax.random.split(jax.random.key(1), 8)
     losses = []
     for _ in range(8):
-        train_state, sums = step(train_state, images, labels, keys, jnp.int32(0))
-        losses.append(float(sums.loss))
+        train_state, metrics = step(train_state, images, labels, jax.random.key(1))
+        losses.append(float(metrics.loss))
     assert losses[-1] < losses[0] / 2
 
 

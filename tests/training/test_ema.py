@@ -14,10 +14,10 @@ from command_line import (
 )
 from parallel_fixtures import BATCH, INFO, RECIPE, SETTINGS, Steps, batch_of
 
-from jax_resnet import augment, average, checkpoint, state
+from jax_resnet import augment, checkpoint, weights
 from jax_resnet.errors import UserError
 from jax_resnet.predict import Predictor
-from jax_resnet.steps import StepOptions
+from jax_resnet.training.ema import Ema
 
 EMA = ("--config.ema.decay=0.8", "--config.ema.statistics_steps=3")
 
@@ -31,19 +31,19 @@ def test_update_against_its_definition():
         decay = min(0.7, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * params
         new = {"w": jnp.asarray(params, jnp.float32)}
-        found = average.update(found, new, jnp.int32(step), decay=0.7)
+        found = Ema(0.7).update(weights.Weights(found, {}), new, jnp.int32(step)).params
     np.testing.assert_allclose(found["w"], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("settings", [{"ema_decay": 1.0}, {"ema_decay": -0.1}])
-def test_bad_decay(settings):
+@pytest.mark.parametrize("decay", [1.0, -0.1])
+def test_bad_decay(decay):
     with pytest.raises(UserError, match=r"ema.decay must be in \[0, 1\)"):
-        StepOptions(**settings)
+        Ema(decay)
 
 
 def test_bad_number_of_statistics_steps():
     with pytest.raises(UserError, match=r"ema.statistics_steps must be at least 1"):
-        StepOptions(statistics_steps=0)
+        Ema(0.0, statistics_steps=0)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,8 @@ def test_steps_move_the_average_and_nothing_else(one):
     follower = one.state
     for step in range(3):
         follower, _ = one(follower)
-        expected = average.update(expected, follower.params, jnp.int32(step), decay=0.5)
+        before = weights.Weights(expected, {})
+        expected = Ema(0.5).update(before, follower.params, jnp.int32(step)).params
     for name, value in expected.items():
         np.testing.assert_allclose(at.average.params[name], value, atol=1e-6)
     for name, value in one.state.batch_stats.items():
@@ -74,14 +75,14 @@ def test_steps_move_the_average_and_nothing_else(one):
 
 
 def statistics(steps, at, first):
-    programs = steps.programs
+    compiled = steps.compiled
     at = steps.devices.place(at)
-    carry = programs.statistics_carry(at, first)
-    (*_, piece) = programs.feed.training(0, first)
-    constants = (at.average.params, *piece.arrays, steps._key)
-    total, last = programs.statistics_step(carry, 2, *constants)
+    carry = compiled.statistics_carry(at, first)
+    (*_, chunk) = steps.pipeline.train_chunks(0, first)
+    arrays = (*chunk.arrays, at.average.params)
+    total, last = compiled.statistics(carry, 2, *arrays)
     assert int(last) == first + 2
-    return jax.device_get(programs.with_statistics(at, total)).average.batch_stats
+    return jax.device_get(compiled.with_statistics(at, total)).average.batch_stats
 
 
 def test_statistics_are_the_means_over_batches(one):
@@ -92,10 +93,10 @@ def test_statistics_are_the_means_over_batches(one):
     for step in (3, 4):
         images, _, keys = batch_of(step)
         at_rest = jax.tree.map(jnp.zeros_like, at.average.batch_stats)
-        network = state.merge(one.graphdef, at.average.params, at_rest)
+        network = weights.merge(one.graphdef, at.average.params, at_rest)
         seen = transform(keys, images)
         network(seen, train=True)
-        for name, value in state.split(network)[2].items():
+        for name, value in weights.split(network)[2].items():
             expected[name] = expected.get(name, 0) + value / 0.1 / 2
         # The first layer's, from the images alone.
         if step == 3:

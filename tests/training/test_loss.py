@@ -1,5 +1,6 @@
 """The loss that is minimised, against PyTorch and against what it is made of."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -8,10 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jax_resnet import model, state
+from jax_resnet import model, weights
 from jax_resnet.errors import UserError
 from jax_resnet.mixing import make_mix
-from jax_resnet.objective import Objective, Teacher
+from jax_resnet.training.loss import Loss, Preprocessing, Teacher
 
 BATCH, CLASSES, BLOCKS = 16, 5, 3
 KEYS = jax.random.split(jax.random.key(3), BATCH)
@@ -21,9 +22,12 @@ def scaled(keys, images, epoch):
     return images.astype(jnp.float32) / 128 - 1
 
 
+PLAIN = Preprocessing(scaled, lambda images: scaled(None, images, 0))
+
+
 @pytest.fixture(scope="module")
 def network():
-    return state.split(
+    return weights.split(
         model.initialize(jax.random.key(0), depth=8, num_classes=CLASSES)
     )
 
@@ -36,19 +40,20 @@ def batch():
 
 
 def logits_of(network, images, **options):
-    return state.merge(*network)(images, train=True, **options)
+    return weights.merge(*network)(images, train=True, **options)
 
 
-def gradients(objective, network, batch):
-    seen = objective.see(*batch, KEYS, jnp.int32(0))
-    return objective.gradients(*network[1:], seen), seen
+def gradients(loss, network, images_and_labels):
+    batch = loss.prepare_batch(*images_and_labels, KEYS, jnp.int32(0))
+    found, (metrics, _) = jax.grad(loss, has_aux=True)(*network[1:], batch)
+    return found, metrics, batch
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
 def test_label_smoothing_is_pytorchs(network, batch, smoothing):
     torch = pytest.importorskip("torch")
-    objective = Objective(network[0], scaled, label_smoothing=smoothing)
-    (_, sums, _), seen = gradients(objective, network, batch)
+    loss = Loss(network[0], PLAIN, label_smoothing=smoothing)
+    _, sums, seen = gradients(loss, network, batch)
     logits = np.array(logits_of(network, seen["images"]))
     expected = torch.nn.functional.cross_entropy(
         torch.from_numpy(logits),
@@ -61,10 +66,10 @@ def test_label_smoothing_is_pytorchs(network, batch, smoothing):
 
 
 def test_mixed_labels_against_their_distribution(network, batch):
-    objective = Objective(
-        network[0], scaled, mix=make_mix(mixup=1.0), label_smoothing=0.2
+    mixed = replace(PLAIN, mix=make_mix(mixup=1.0))
+    found, sums, seen = gradients(
+        Loss(network[0], mixed, label_smoothing=0.2), network, batch
     )
-    (found, sums, _), seen = gradients(objective, network, batch)
     share = np.asarray(seen["share"], np.float64)[:, None]
     hot = np.eye(CLASSES)[np.asarray(batch[1])]
     targets = share * hot + (1 - share) * hot[np.arange(BATCH) ^ 1]
@@ -91,66 +96,65 @@ def test_distillation_against_pytorchs_divergence(network, batch):
     rng = np.random.default_rng(1)
     taught = rng.standard_normal((BATCH, CLASSES)).astype(np.float32)
     teacher = Teacher(lambda images: jnp.asarray(taught), weight=0.3, temperature=4.0)
-    plain, seen = gradients(Objective(network[0], scaled), network, batch)
-    (_, sums, _), _ = gradients(
-        Objective(network[0], scaled, teacher=teacher), network, batch
-    )
+    _, plain, seen = gradients(Loss(network[0], PLAIN), network, batch)
+    _, sums, _ = gradients(Loss(network[0], PLAIN, teacher=teacher), network, batch)
     logits = torch.from_numpy(np.array(logits_of(network, seen["images"])))
     divergence = torch.nn.functional.kl_div(
         torch.log_softmax(logits / 4, -1),
         torch.softmax(torch.from_numpy(taught) / 4, -1),
         reduction="sum",
     )
-    expected = 0.7 * float(plain[1].loss) + 0.3 * 16 * divergence.item()
+    expected = 0.7 * float(plain.loss) + 0.3 * 16 * divergence.item()
     np.testing.assert_allclose(sums.loss, expected, rtol=1e-5)
 
 
 def test_a_block_without_weight_is_its_shortcut(network, batch):
     images = scaled(None, batch[0], 0)
-    weights = jnp.ones((BATCH, BLOCKS))
+    ones = jnp.ones((BATCH, BLOCKS))
     whole = logits_of(network, images)
     np.testing.assert_allclose(
-        logits_of(network, images, block_weights=weights), whole, atol=1e-6
+        logits_of(network, images, block_weights=ones), whole, atol=1e-6
     )
     # A block whose branch ends in a scale and a bias of 0 adds nothing, too.
     silent = dict(network[1])
     for name in ("scale", "bias"):
         silent[f"blocks.1.conv2.norm.{name}"] *= 0
     expected = logits_of((network[0], silent, network[2]), images)
-    weights = weights.at[:, 1].set(0.0)
+    without = ones.at[:, 1].set(0.0)
     np.testing.assert_allclose(
-        logits_of(network, images, block_weights=weights), expected, atol=1e-6
+        logits_of(network, images, block_weights=without), expected, atol=1e-6
     )
 
 
 def test_chances_of_stochastic_depth(network):
-    objective = Objective(network[0], scaled, stochastic_depth=0.6)
+    loss = Loss(network[0], PLAIN, stochastic_depth=0.6)
     n = 10_000
     seen = {"keys": jax.random.split(jax.random.key(0), n)}
-    draw = jax.jit(partial(objective._block_weights, blocks=BLOCKS))
-    weights = np.asarray(draw(seen))
+    draw = jax.jit(partial(loss._block_weights, blocks=BLOCKS))
+    drawn = np.asarray(draw(seen))
     for block, chance in enumerate([0.2, 0.4, 0.6]):
-        kept = weights[:, block] > 0
+        kept = drawn[:, block] > 0
         assert stats.binomtest(int(kept.sum()), n, 1 - chance).pvalue > 1e-3
-        np.testing.assert_allclose(weights[kept, block], 1 / (1 - chance), rtol=1e-6)
-    assert np.abs(np.corrcoef(weights.T) - np.eye(BLOCKS)).max() < 0.04
+        np.testing.assert_allclose(drawn[kept, block], 1 / (1 - chance), rtol=1e-6)
+    assert np.abs(np.corrcoef(drawn.T) - np.eye(BLOCKS)).max() < 0.04
 
 
 def test_stochastic_depth_takes_part(network, batch):
     plain, dropped = (
-        gradients(Objective(network[0], scaled, stochastic_depth=depth), network, batch)
+        gradients(Loss(network[0], PLAIN, stochastic_depth=depth), network, batch)
         for depth in (0.0, 0.5)
     )
-    assert plain[0][1].loss != dropped[0][1].loss
-    again = gradients(
-        Objective(network[0], scaled, stochastic_depth=0.5), network, batch
-    )
-    assert dropped[0][1].loss == again[0][1].loss
+    assert plain[1].loss != dropped[1].loss
+    again = gradients(Loss(network[0], PLAIN, stochastic_depth=0.5), network, batch)
+    assert dropped[1].loss == again[1].loss
 
 
 def test_zero_initialised_blocks_begin_as_their_shortcuts(batch):
     begin = partial(model.initialize, jax.random.key(0), depth=8, num_classes=CLASSES)
-    usual, zeroed = state.split(begin()), state.split(begin(zero_init_residual=True))
+    usual, zeroed = (
+        weights.split(begin()),
+        weights.split(begin(zero_init_residual=True)),
+    )
     last = [f"blocks.{block}.conv2.norm.scale" for block in range(BLOCKS)]
     for name, value in zeroed[1].items():
         expected = usual[1][name] * (0 if name in last else 1)
@@ -173,7 +177,7 @@ def test_zero_initialised_blocks_begin_as_their_shortcuts(batch):
 )
 def test_bad_settings(network, settings, message):
     with pytest.raises(UserError, match=message):
-        Objective(network[0], scaled, **settings)
+        Loss(network[0], PLAIN, **settings)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import pytest
 from command_line import assert_one_line, assert_same_run, run
 from process_fixtures import with_devices
 
-from jax_resnet import seeds
 from jax_resnet.errors import UserError
 from jax_resnet.interrupt import Interrupt
 from jax_resnet.parallel import Devices
+from jax_resnet.training import seeds
 
 
 @pytest.mark.slow
@@ -91,12 +91,11 @@ def test_jobs_have_a_device_each():
     assert len(seen) == 5 and set(seen) == set(devices)
     assert [runs[number].result() for number in (0, 2, 3, 4)] == [0, 2, 3, 4]
     with pytest.raises(UserError, match="number 1"):
-        seeds.exit_code_of(runs)
+        seeds.results_of(runs)
     seen.clear()
     runs = seeds.run_each(jobs[2:], Devices((devices[0],)), AfterJobs(2))
-    assert [run.result() for run in runs] == [2, 3, 143]
-    assert seeds.exit_code_of(runs) == 143 and len(seen) == 2
-    assert seeds.exit_code_of([]) == 0
+    assert seeds.results_of(runs) == [2, 3, None] and len(seen) == 2
+    assert seeds.results_of([]) == []
 
 
 def test_lists_of_seeds():

@@ -1,20 +1,18 @@
-"""The training state: arrays only, so that it can be donated, saved and compared."""
+"""A model's weights as flat dictionaries of arrays, and back."""
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 from jaxtyping import Array
 
 from jax_resnet.errors import UserError
 from jax_resnet.model import ResNet
 
-# A state lives on the device or in host memory.
+# On the device or in host memory.
 Leaf = Array | np.ndarray
 Arrays = dict[str, Leaf]
 T = TypeVar("T")
@@ -23,7 +21,7 @@ T = TypeVar("T")
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """What a model is made of.
+    """The arrays of a model.
 
     Attributes:
         params: float32 parameters by dotted name, such as ``head.kernel``.
@@ -34,43 +32,8 @@ class Weights:
     batch_stats: Arrays
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class TrainState:
-    """Everything that a training step changes.
-
-    Attributes:
-        step: number of steps taken, an int32 scalar.
-        params: see :class:`Weights`.
-        batch_stats: likewise.
-        opt_state: the optimizer's state.
-        average: of the weights over the steps, where the run keeps one.
-    """
-
-    step: Leaf
-    params: Arrays
-    batch_stats: Arrays
-    opt_state: Any
-    average: Weights | None = None
-
-    @property
-    def weights(self) -> Weights:
-        """What is evaluated, saved as the model, and served."""
-        return self.average or Weights(self.params, self.batch_stats)
-
-    def restarted(self, weights: Weights) -> "TrainState":
-        """The state with other weights, also as the average."""
-        average = None if self.average is None else jax.tree.map(jnp.copy, weights)
-        return dataclasses.replace(
-            self,
-            params=weights.params,
-            batch_stats=weights.batch_stats,
-            average=average,
-        )
-
-
 def split(model: ResNet) -> tuple[nnx.GraphDef[ResNet], Arrays, Arrays]:
-    """A model's static definition, its parameters and its BatchNorm statistics."""
+    """Splits a model into its static definition, parameters and statistics."""
     graphdef, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
     return graphdef, _flatten(params), _flatten(batch_stats)
 
@@ -78,27 +41,8 @@ def split(model: ResNet) -> tuple[nnx.GraphDef[ResNet], Arrays, Arrays]:
 def merge(
     graphdef: nnx.GraphDef[ResNet], params: Arrays, batch_stats: Arrays
 ) -> ResNet:
-    """The model made of what :func:`split` returned."""
+    """Builds the model from what :func:`split` returned."""
     return nnx.merge(graphdef, _unflatten(params), _unflatten(batch_stats))
-
-
-def create(
-    model: ResNet,
-    optimizer: optax.GradientTransformation,
-    *,
-    with_average: bool = False,
-) -> tuple[nnx.GraphDef[ResNet], TrainState]:
-    """The model's static definition, and the state before the first step."""
-    graphdef, params, batch_stats = split(model)
-    weights = Weights(params, batch_stats)
-    state = TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        batch_stats=batch_stats,
-        opt_state=optimizer.init(params),
-        average=weights if with_average else None,
-    )
-    return graphdef, state.restarted(weights)
 
 
 def parameter_count(params: Arrays) -> int:
@@ -107,15 +51,15 @@ def parameter_count(params: Arrays) -> int:
 
 
 def to_arrays(tree: Any) -> dict[str, np.ndarray]:
-    """The leaves of a pytree in host memory, by dotted path."""
+    """Copies the leaves of a pytree to host memory, by dotted path."""
     return {name: np.asarray(leaf) for name, leaf in _by_path(tree).items()}
 
 
 def from_arrays(template: T, arrays: Mapping[str, np.ndarray]) -> T:
-    """The pytree of a template's structure with the arrays that have its paths.
+    """Builds a pytree of the template's structure from arrays with its paths.
 
     Args:
-        template: of arrays, or of shapes and dtypes alone.
+        template: a pytree of arrays, or of shapes and dtypes alone.
         arrays: by dotted path.
 
     Raises:
@@ -131,7 +75,7 @@ def from_arrays(template: T, arrays: Mapping[str, np.ndarray]) -> T:
                 f"another model: {name} is {found.dtype}{list(found.shape)}, "
                 f"not {leaf.dtype}{list(leaf.shape)}"
             )
-    # At once, which takes a twentieth of the time of one by one.
+    # One call for all of them takes a twentieth of the time of one call each.
     leaves = jax.device_put([arrays[name] for name in expected])
     return jax.tree.unflatten(jax.tree.structure(template), leaves)
 

@@ -4,11 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from step_fixtures import on_batch
 
-from jax_resnet import model, optimizer, sharpness, state, steps
+from jax_resnet import model
 from jax_resnet.errors import UserError
-from jax_resnet.objective import Objective
-from jax_resnet.steps import StepOptions
+from jax_resnet.training import optimizer
+from jax_resnet.training.loss import Loss, Preprocessing
+from jax_resnet.training.sam import Sam
+from jax_resnet.training.state import create_train_state
+from jax_resnet.training.step import StepOptions, make_train_step
 
 BATCH = 8
 
@@ -28,9 +32,7 @@ def as_jax(tree):
 
 def test_sam_moves_by_rho_along_the_gradient():
     params, gradients = trees()
-    found = sharpness.ascend(
-        as_jax(params), as_jax(gradients), rho=0.05, adaptive=False
-    )
+    found = Sam(0.05).ascend(as_jax(params), as_jax(gradients))
     norm = np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in gradients.values()))
     for name, value in params.items():
         expected = value + 0.05 * gradients[name] / norm
@@ -39,7 +41,7 @@ def test_sam_moves_by_rho_along_the_gradient():
 
 def test_asam_measures_relative_to_each_parameter():
     params, gradients = trees()
-    found = sharpness.ascend(as_jax(params), as_jax(gradients), rho=2.0, adaptive=True)
+    found = Sam(2.0, adaptive=True).ascend(as_jax(params), as_jax(gradients))
     t = {
         n: np.abs(v).astype(np.float64) + 0.01 if not n.endswith("bias") else 1.0
         for n, v in params.items()
@@ -56,7 +58,7 @@ def test_asam_measures_relative_to_each_parameter():
 def test_no_gradient_moves_nothing():
     params, gradients = trees()
     still = {name: 0 * value for name, value in gradients.items()}
-    found = sharpness.ascend(as_jax(params), as_jax(still), rho=1.0, adaptive=False)
+    found = Sam(1.0).ascend(as_jax(params), as_jax(still))
     for name, value in params.items():
         np.testing.assert_array_equal(found[name], value)
 
@@ -64,24 +66,25 @@ def test_no_gradient_moves_nothing():
 def test_a_step_takes_its_gradients_up_there():
     sgd = optimizer.make_optimizer("sgd", optimizer.make_schedule("constant", 0.1, 9))
     network = model.initialize(jax.random.key(0), depth=8, num_classes=5)
-    graphdef, before = state.create(network, sgd)
-    objective = Objective(graphdef, lambda _, x, epoch: x.astype(jnp.float32) / 128)
+    graphdef, before = create_train_state(network, sgd)
+
+    def scale(images):
+        return images.astype(jnp.float32) / 128
+
+    loss = Loss(graphdef, Preprocessing(lambda _, x, epoch: scale(x), scale))
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.integers(0, 256, (BATCH, 8, 8, 3), np.uint8))
     labels = jnp.asarray(rng.integers(0, 5, BATCH, np.int32))
-    keys = jax.random.split(jax.random.key(1), BATCH)
-    seen = {"images": images.astype(jnp.float32) / 128, "labels": labels}
-    options = StepOptions(sam_rho=0.5, sam_adaptive=True)
-    step = jax.jit(steps.make_train_step(objective, sgd, options))
-    found, sums = step(before, images, labels, keys, jnp.int32(0))
+    batch = {"images": scale(images), "labels": labels}
+    sam = Sam(0.5, adaptive=True)
+    step = on_batch(make_train_step(loss, sgd, StepOptions(sam=sam)))
+    found, metrics = step(before, images, labels, jax.random.key(1))
 
-    gradients = jax.jit(objective.gradients)
-    below, expected_sums, statistics = gradients(
-        before.params, before.batch_stats, seen
-    )
-    above = sharpness.ascend(before.params, below, rho=0.5, adaptive=True)
-    second, _, _ = gradients(above, before.batch_stats, seen)
-    np.testing.assert_allclose(sums.loss, expected_sums.loss, rtol=1e-5)
+    gradients = jax.jit(jax.grad(loss, has_aux=True))
+    below, (expected, statistics) = gradients(before.params, before.batch_stats, batch)
+    above = sam.ascend(before.params, below)
+    second, _ = gradients(above, before.batch_stats, batch)
+    np.testing.assert_allclose(metrics.loss, expected.loss, rtol=1e-5)
     for name, value in before.params.items():
         decayed = second[name] + 5e-4 * value
         np.testing.assert_allclose(
@@ -93,4 +96,4 @@ def test_a_step_takes_its_gradients_up_there():
 
 def test_bad_radius():
     with pytest.raises(UserError, match="sam_rho must be from 0 to 100, and is -1"):
-        StepOptions(sam_rho=-1.0)
+        Sam(-1.0)

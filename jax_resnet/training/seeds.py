@@ -6,11 +6,11 @@ import math
 import queue
 import shlex
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from ml_collections import ConfigDict
@@ -19,8 +19,11 @@ from jax_resnet.errors import UserError
 from jax_resnet.interrupt import Interrupt
 from jax_resnet.parallel import Devices
 from jax_resnet.processes import Processes
-from jax_resnet.report import read_summary, write_atomically
-from jax_resnet.training import Task, train
+from jax_resnet.report import write_atomically
+from jax_resnet.training.run import train
+from jax_resnet.training.task import Result, Task
+
+T = TypeVar("T")
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -42,29 +45,30 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def run_each(
-    jobs: Sequence[Callable[[Devices], int]], devices: Devices, interrupt: Interrupt
-) -> list[Future[int]]:
+    jobs: Sequence[Callable[[Devices], T]], devices: Devices, interrupt: Interrupt
+) -> list[Future[T | None]]:
     """Runs jobs side by side, each on a device of its own.
 
     Where there are fewer devices than jobs, jobs wait for one, in their order.
 
     Args:
-        jobs: each takes its device and returns an exit code.
-        devices: to share out.
+        jobs: each takes its device.
+        devices: the devices to share out.
         interrupt: once it is due, jobs that have not begun do not.
 
     Returns:
-        Of each job its exit code, or the error that it raised; all are over.
+        For each job its result, None if it did not begin, or the error that it raised;
+        all are over.
     """
     free: queue.SimpleQueue[jax.Device] = queue.SimpleQueue()
     for device in devices.all:
         free.put(device)
 
-    def run_one(job: Callable[[Devices], int]) -> int:
+    def run_one(job: Callable[[Devices], T]) -> T | None:
         device = free.get()
         try:
             if interrupt.is_due(0.0):
-                return interrupt.exit_code
+                return None
             with jax.default_device(device):
                 return job(Devices((device,)))
         finally:
@@ -74,30 +78,32 @@ def run_each(
         return [pool.submit(run_one, job) for job in jobs]
 
 
-def exit_code_of(runs: Sequence[Future[int]]) -> int:
-    """The exit code of :func:`run_each`'s jobs together.
+def results_of(runs: Sequence[Future[T]]) -> list[T]:
+    """The results of :func:`run_each`'s jobs.
 
     Raises:
-        UserError: of the first that failed.
+        UserError: of the first job that failed.
     """
     failures = [error for run in runs if (error := run.exception())]
     if failures:
         raise failures[0]
-    return max((run.result() for run in runs), default=0)
+    return [run.result() for run in runs]
 
 
-def train_seeds(task: Task, seeds: Sequence[int], interrupt: Interrupt) -> int:
+def train_seeds(
+    task: Task, seeds: Sequence[int], interrupt: Interrupt
+) -> list[Result | None]:
     """Trains a run of each seed in ``WORKDIR/seed-N``, and writes a table of them.
 
     Each gives what it would give alone.
 
     Args:
-        task: of which each run differs in seed, workdir and command.
+        task: the run; only seed, workdir and command differ.
         seeds: different ones.
-        interrupt: noticed by all runs.
+        interrupt: says when all runs have to stop.
 
     Returns:
-        The exit code.
+        How the run of each seed ended; None for one that did not begin.
 
     Raises:
         UserError: of a run that failed, once the others are done.
@@ -108,8 +114,9 @@ def train_seeds(task: Task, seeds: Sequence[int], interrupt: Interrupt) -> int:
         partial(train, with_seed(task, seed), Processes(), interrupt) for seed in seeds
     ]
     runs = run_each(jobs, devices, interrupt)
-    write_table(task.workdir, seeds)
-    return exit_code_of(runs)
+    ended = (None if run.exception() else run.result() for run in runs)
+    write_table(task.workdir, dict(zip(seeds, ended, strict=True)))
+    return results_of(runs)
 
 
 def with_seed(task: Task, seed: int) -> Task:
@@ -129,41 +136,46 @@ def _folder(workdir: Path, seed: int) -> Path:
     return workdir / f"seed-{seed}"
 
 
-def write_table(workdir: Path, seeds: Sequence[int]) -> None:
-    """Writes ``seeds.json`` and ``seeds.md`` from the summaries of the runs.
+def write_table(workdir: Path, results: Mapping[int, Result | None]) -> None:
+    """Writes ``seeds.json`` and ``seeds.md``.
+
+    Args:
+        workdir: the folder of all runs.
+        results: how the run of each seed ended; None for one without a result.
 
     Raises:
         UserError: if they cannot be written.
     """
-    summaries = [read_summary(_folder(workdir, seed)) for seed in seeds]
-    table: dict[str, Any] = {"seeds": {}, "complete": True}
-    for seed, summary in zip(seeds, summaries, strict=True):
-        complete = summary.get("complete") is True
-        table["complete"] = table["complete"] and complete
-        table["seeds"][str(seed)] = {
-            "complete": complete,
-            **{
-                kind: summary[kind]["val_top1"] if summary.get(kind) else None
-                for kind in ("last", "best")
-            },
-            "wall_seconds": summary.get("wall_seconds"),
-        }
-    done = [row for row in table["seeds"].values() if row["complete"]]
-    table["n"] = len(done)
+    rows = {str(seed): _row(result) for seed, result in results.items()}
+    done = [row for row in rows.values() if row["complete"]]
+    table: dict[str, Any] = {
+        "seeds": rows,
+        "complete": len(done) == len(rows),
+        "n": len(done),
+    }
     for kind in ("last", "best"):
         values = [row[kind] for row in done]
         table[kind] = {
             "mean": statistics.fmean(values) if values else None,
             "std": statistics.stdev(values) if len(values) > 1 else None,
         }
-    table["selected_on"] = next(
-        (s["selected_on"] for s in summaries if "selected_on" in s), None
-    )
+    splits = (r.record.run.eval_name for r in results.values() if r is not None)
+    table["selected_on"] = next(splits, None)
     if not workdir.is_dir():  # no run got so far
         return
     as_json = json.dumps(table, indent=2) + "\n"
     write_atomically(workdir / "seeds.json", as_json.encode())
     write_atomically(workdir / "seeds.md", _render(table).encode())
+
+
+def _row(result: Result | None) -> dict[str, Any]:
+    last, best = (None, None) if result is None else (result.last, result.best)
+    return {
+        "complete": result is not None and result.stopped_by is None,
+        "last": last["val_top1"] if last else None,
+        "best": best["val_top1"] if best else None,
+        "wall_seconds": result.record.clock.wall if result else None,
+    }
 
 
 def _render(table: dict[str, Any]) -> str:

@@ -1,6 +1,5 @@
-"""What a run saves so that it can go on, and how it goes on."""
+"""Where a run resumes, and whether it may."""
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from jax_resnet import checkpoint, config
-from jax_resnet import state as states
-from jax_resnet.checkpoint import Checkpoint
+from jax_resnet.checkpoint import Checkpoint, Tree
 from jax_resnet.errors import UserError
 from jax_resnet.record import RunRecord
-from jax_resnet.saving import Writer
-from jax_resnet.state import TrainState, Weights
-from jax_resnet.sums import Sums
+from jax_resnet.training.metrics import RunningMetrics
+from jax_resnet.training.state import TrainState
+from jax_resnet.weights import Weights, from_arrays, to_arrays
 
 # Fields that change where and how fast a run is computed, but not what.
 FREE_FIELDS = (
@@ -61,21 +59,27 @@ class ResumePoint:
     record: RunRecord
     changes: list[str]
 
-    def restore(self, state: TrainState, sums: Sums) -> tuple[TrainState, Sums]:
-        """The saved state and the unfinished epoch's sums.
+    def is_finished(self, epochs: int) -> bool:
+        """Whether all epochs are done, and with this very config."""
+        return len(self.record.history) == epochs and not self.changes
+
+    def restore(
+        self, state: TrainState, metrics: RunningMetrics
+    ) -> tuple[TrainState, RunningMetrics]:
+        """Returns the saved state and the metrics of the unfinished epoch.
 
         Args:
-            state: of the same structure.
-            sums: likewise.
+            state: a state of the same structure.
+            metrics: metrics of the same structure.
 
         Raises:
             UserError: if the checkpoint is damaged, or of another model.
         """
         # Of a run that keeps an average, the training's own weights come last.
         arrays = self.checkpoint.arrays("model") | self.checkpoint.arrays("training")
-        template: dict[str, Any] = {"state": state, "sums": sums}
+        template: dict[str, Any] = {"state": state, "sums": metrics}
         try:
-            restored = states.from_arrays(template, arrays)
+            restored = from_arrays(template, arrays)
         except UserError as error:
             if not self.changes:
                 raise
@@ -132,6 +136,10 @@ def _changes(
     accept_changes: bool,
 ) -> list[str]:
     """The differences that are accepted, in words; UserError for others."""
+    if after.get("model", {}).get("dtype") == "auto":
+        # Whatever device the run began on, it keeps the type that it began with.
+        kept = before.get("model", {}).get("dtype", "auto")
+        after = {**after, "model": {**after["model"], "dtype": kept}}
     different = list(config.differences(before, after, FREE_FIELDS))
     refused = list(
         config.differences(before, after, (*FREE_FIELDS, *CHANGEABLE_FIELDS))
@@ -148,41 +156,20 @@ def _changes(
     )
 
 
-class Saver:
-    """Saves the state with all that a resumed run, or an evaluation, needs.
+def to_trees(
+    state: TrainState, metrics: RunningMetrics, *, epoch_ends: bool
+) -> tuple[Tree, Tree]:
+    """The trees of a checkpoint: the model, and what else training goes on with.
 
     Args:
-        writer: of the run's checkpoints.
-        record: of the run; its clock and history are read at each save.
+        state: in host memory.
+        metrics: those of the unfinished epoch.
+        epoch_ends: whether the step is the last one of its epoch. Only then has the
+            average of the weights, if there is one, its BatchNorm statistics.
     """
-
-    def __init__(self, writer: Writer, record: RunRecord):
-        self._writer = writer
-        self._record = record
-
-    def save_epoch(self, state: TrainState) -> None:
-        """Starts saving the end of the epoch that the history ends with."""
-        last = self._record.history[-1]
-        metrics = {"val_top1": last["val_top1"], "epoch": last["epoch"]}
-        self._save(state, Sums.zeros(), metrics)
-
-    def save_interrupted(self, state: TrainState, sums: Sums) -> None:
-        """Starts saving an epoch that is not over."""
-        self._save(state, sums, None)
-
-    def _save(
-        self, state: TrainState, sums: Sums, metrics: Mapping[str, float] | None
-    ) -> None:
-        # Within an epoch the average has no statistics of its own yet.
-        own = Weights(state.params, state.batch_stats)
-        model = states.to_arrays({"state": own if metrics is None else state.weights})
-        training = states.to_arrays({"state": state, "sums": sums})
-        if state.average is None:  # else these are the weights before the average
-            training = {n: a for n, a in training.items() if n not in model}
-        self._writer.save(
-            int(state.step),
-            model=model,
-            training=training,
-            metadata=dataclasses.asdict(self._record),
-            metrics=metrics,
-        )
+    own = Weights(state.params, state.batch_stats)
+    model = to_arrays({"state": state.weights if epoch_ends else own})
+    training = to_arrays({"state": state, "sums": metrics})
+    if state.average is None:  # with one, these are the weights behind the average
+        training = {n: array for n, array in training.items() if n not in model}
+    return model, training

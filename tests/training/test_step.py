@@ -5,12 +5,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from step_fixtures import on_batch
 
-from jax_resnet import model, optimizer, state, steps
-from jax_resnet.objective import Objective
-from jax_resnet.repeated import Repeated
-from jax_resnet.steps import StepOptions
-from jax_resnet.sums import Sums, sum_metrics
+from jax_resnet import model, weights
+from jax_resnet.parallel import REPLICATED, Devices
+from jax_resnet.training import optimizer
+from jax_resnet.training.input_pipeline import BatchSizes, make_epoch_order
+from jax_resnet.training.loss import Loss, Preprocessing
+from jax_resnet.training.metrics import RunningMetrics, batch_metrics
+from jax_resnet.training.multi_step import MultiStep, counted
+from jax_resnet.training.state import create_train_state
+from jax_resnet.training.step import StepOptions, make_eval_step, make_train_step
 
 N, BATCH, CLASSES = 40, 8, 5
 SHAPE = (8, 8, 3)
@@ -25,45 +30,38 @@ def scale(images):
     return images.astype(jnp.float32) / 128 - 1
 
 
-def keys_of(seed):
-    return jax.random.split(jax.random.key(seed), BATCH)
+ONE = Devices((jax.devices()[0],))
+SIZES = BatchSizes(N, N, BATCH, BATCH)
 
 
 @pytest.fixture(scope="module")
 def setup():
     sgd = optimizer.make_optimizer("sgd", optimizer.make_schedule("cosine", 0.05, 20))
     network = model.initialize(jax.random.key(0), depth=8, num_classes=CLASSES)
-    graphdef, train_state = state.create(network, sgd)
+    graphdef, train_state = create_train_state(network, sgd)
     generator = np.random.default_rng(0)
     images = jnp.asarray(generator.integers(0, 256, (N, *SHAPE), np.uint8))
     labels = jnp.asarray(generator.integers(0, CLASSES, N, np.int32))
-    train_step = steps.make_train_step(Objective(graphdef, noisy), sgd)
+    train_step = make_train_step(Loss(graphdef, Preprocessing(noisy, scale)), sgd)
     return graphdef, train_state, images, labels, train_step
 
 
 @pytest.fixture(scope="module")
-def repeated(setup):
-    indexed = steps.make_indexed_train_step(setup[-1])
+def multi_steps(setup):
     return {
-        on_device: Repeated(indexed, loop_on_device=on_device)
-        for on_device in (False, True)
+        loop: MultiStep(setup[-1], ONE, [REPLICATED] * 4, loop)
+        for loop in (None, counted)
     }
 
 
-def run(repeated, setup, calls):
+def run(step, setup, calls):
     _, train_state, images, labels, _ = setup
-    order = steps.make_epoch_order(N, batch_size=BATCH)
-    carry = jax.tree.map(jnp.copy, (train_state, Sums.zeros()))
+    order = make_epoch_order(SIZES)
+    carry = jax.tree.map(jnp.copy, (train_state, RunningMetrics.zeros()))
     for count in calls:
-        epoch = carry[0].step // (N // BATCH)
-        carry = repeated(
-            carry,
-            count,
-            images,
-            labels,
-            order(jax.random.key(1), epoch),
-            jax.random.key(2),
-        )
+        epoch = carry[0].step // SIZES.steps_per_epoch
+        rows = order(jax.random.key(1), epoch)
+        carry = step(carry, count, images, labels, rows, jax.random.key(2))
     return jax.device_get(carry)
 
 
@@ -72,27 +70,27 @@ def assert_identical(a, b):
         np.testing.assert_array_equal(x, y)
 
 
-@pytest.mark.parametrize("on_device", [False, True])
-def test_results_do_not_depend_on_the_calls(setup, repeated, on_device):
-    whole = run(repeated[on_device], setup, [5, 5])
+@pytest.mark.parametrize("loop", [None, counted])
+def test_results_do_not_depend_on_the_calls(setup, multi_steps, loop):
+    whole = run(multi_steps[loop], setup, [5, 5])
     assert int(whole[0].step) == 10
-    assert_identical(whole, run(repeated[on_device], setup, [1, 3, 1, 2, 2, 1]))
+    assert_identical(whole, run(multi_steps[loop], setup, [1, 3, 1, 2, 2, 1]))
 
 
-def test_loop_on_the_device_does_the_same_steps(setup, repeated):
-    on_host, on_device = (run(repeated[where], setup, [5]) for where in (False, True))
+def test_loop_on_the_device_does_the_same_steps(setup, multi_steps):
+    on_host, on_device = (
+        run(multi_steps[loop], setup, [5]) for loop in (None, counted)
+    )
     for x, y in zip(jax.tree.leaves(on_host), jax.tree.leaves(on_device), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-3)
 
 
 def test_step_learns_and_updates_statistics(setup):
     _, train_state, images, labels, train_step = setup
-    step = jax.jit(train_step)
+    step, key = on_batch(train_step), jax.random.key(0)
     losses = []
     for _ in range(12):
-        train_state, sums = step(
-            train_state, images[:BATCH], labels[:BATCH], keys_of(0), jnp.int32(0)
-        )
+        train_state, sums = step(train_state, images[:BATCH], labels[:BATCH], key)
         losses.append(float(sums.loss) / BATCH)
     assert losses[-1] < losses[0] / 2
     before = setup[1].batch_stats
@@ -101,7 +99,7 @@ def test_step_learns_and_updates_statistics(setup):
 
 
 def test_epoch_order_is_a_cut_permutation_of_its_own():
-    order = steps.make_epoch_order(N, batch_size=12)
+    order = make_epoch_order(BatchSizes(N, N, 12, 12))
     orders = [order(jax.random.key(0), jnp.int32(e)) for e in range(3)]
     assert all(one.shape == (3, 1, 12) for one in orders)
     orders = [np.asarray(one).reshape(-1) for one in orders]
@@ -111,22 +109,22 @@ def test_epoch_order_is_a_cut_permutation_of_its_own():
         assert set(one.tolist()) <= set(range(N))
     for a, b in itertools.combinations(orders, 2):
         assert (a != b).any()
-    parts = steps.make_epoch_order(N, batch_size=12, accumulation=3)
+    parts = make_epoch_order(BatchSizes(N, N, 12, 12, accumulation=3))
     again = parts(jax.random.key(0), jnp.int32(1))
     assert again.shape == (3, 3, 4)
     np.testing.assert_array_equal(orders[1], np.asarray(again).reshape(-1))
 
 
-def test_first_bad_step_is_named(setup, repeated):
+def test_first_bad_step_is_named(setup, multi_steps):
     graphdef, train_state, images, labels, _ = setup
     poisoned = dataclasses.replace(
         train_state,
         step=jnp.int32(2),
         params={**train_state.params, "head.bias": jnp.full(CLASSES, jnp.nan)},
     )
-    _, sums = run(repeated[False], (graphdef, poisoned, images, labels, None), [3])
+    _, sums = run(multi_steps[None], (graphdef, poisoned, images, labels, None), [3])
     assert int(sums.bad_step) == 3
-    _, sums = run(repeated[False], setup, [3])
+    _, sums = run(multi_steps[None], setup, [3])
     assert int(sums.bad_step) == -1
 
 
@@ -144,7 +142,7 @@ def test_sum_metrics_against_sorting():
     # Few distinct values, so that ties are common.
     logits = generator.integers(0, 6, (200, 12)).astype(np.float32)
     labels = generator.integers(0, 12, 200, np.int32)
-    sums = sum_metrics(jnp.asarray(logits), jnp.asarray(labels))[1]
+    sums = batch_metrics(jnp.asarray(logits), jnp.asarray(labels))[1]
     loss, top1, top5 = reference_metrics(logits, labels)
     np.testing.assert_allclose(sums.loss, loss, rtol=1e-5)
     assert (int(sums.top1), int(sums.top5), int(sums.count)) == (top1, top5, 200)
@@ -152,7 +150,7 @@ def test_sum_metrics_against_sorting():
 
 def test_padding_and_broken_logits_count_for_nothing():
     logits = jnp.zeros((3, 12)).at[0, 4].set(9.0).at[1].set(jnp.nan)
-    sums = sum_metrics(logits, jnp.array([4, 4, -1]))[1]
+    sums = batch_metrics(logits, jnp.array([4, 4, -1]))[1]
     assert (int(sums.top1), int(sums.top5), int(sums.count)) == (1, 1, 2)
     assert np.isnan(sums.loss)
 
@@ -160,51 +158,52 @@ def test_padding_and_broken_logits_count_for_nothing():
 @pytest.mark.parametrize("batch_size", [7, 40])
 def test_evaluation_is_exact_for_any_batch_size(setup, batch_size):
     graphdef, train_state, images, labels, _ = setup
-    step = steps.make_indexed_eval_step(graphdef, scale, batch_size=batch_size)
+    step = make_eval_step(graphdef, scale, batch_size=batch_size)
     missing = -N % batch_size
     padded = (
         jnp.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))),
         jnp.pad(labels, (0, missing), constant_values=-1),
     )
-    sums, index = Repeated(step, loop_on_device=False)(
-        (Sums.zeros(), jnp.int32(0)),
+    done, sums = MultiStep(step, ONE, [REPLICATED] * 3, None)(
+        jax.tree.map(jnp.copy, (np.int32(0), RunningMetrics.zeros())),
         -(-N // batch_size),
-        train_state.weights,
         *padded,
+        train_state.weights,
     )
-    network = state.merge(graphdef, train_state.params, train_state.batch_stats)
+    network = weights.merge(graphdef, train_state.params, train_state.batch_stats)
     loss, top1, top5 = reference_metrics(
         np.asarray(network(scale(images))), np.asarray(labels)
     )
     assert (int(sums.top1), int(sums.top5)) == (top1, top5)
-    assert (int(sums.count), int(index)) == (N, -(-N // batch_size))
+    assert (int(sums.count), int(done)) == (N, -(-N // batch_size))
     np.testing.assert_allclose(sums.loss, loss, rtol=1e-5)
 
 
 def test_a_step_that_is_not_finite_is_skipped(setup):
     graphdef, before, images, labels, _ = setup
 
-    marked = keys_of(7)
+    batch, marked = (images[:BATCH], labels[:BATCH]), jax.random.key(7)
 
     def poisoned(keys, images, epoch):
-        bad = (jax.random.key_data(keys) == jax.random.key_data(marked)).all()
+        first = jax.random.split(jax.random.fold_in(marked, 0), BATCH)
+        bad = (jax.random.key_data(keys) == jax.random.key_data(first)).all()
         return jnp.where(bad, jnp.inf, scale(images))
 
     sgd = optimizer.make_optimizer("sgd", optimizer.make_schedule("cosine", 0.05, 20))
-    skipping = StepOptions(skip_nonfinite=True)
-    step = jax.jit(steps.make_train_step(Objective(graphdef, poisoned), sgd, skipping))
-    plain = Objective(graphdef, lambda _, images, epoch: scale(images))
-    stock = jax.jit(steps.make_train_step(plain, sgd))
-    batch = images[:BATCH], labels[:BATCH]
+    loss = Loss(graphdef, Preprocessing(poisoned, scale))
+    step = on_batch(make_train_step(loss, sgd, StepOptions(skip_nonfinite=True)))
+    plain = Preprocessing(lambda _, images, epoch: scale(images), scale)
+    stock = on_batch(make_train_step(Loss(graphdef, plain), sgd))
 
-    after, sums = step(before, *batch, keys_of(7), jnp.int32(0))
+    after, sums = step(before, *batch, marked)
     assert int(after.step) == 1
-    assert_identical(sums, Sums.zeros())
+    assert_identical(sums, RunningMetrics.zeros())
     assert_identical(dataclasses.replace(after, step=before.step), before)
 
+    other = jax.random.key(8)
     for found, expected in zip(
-        jax.tree.leaves(step(after, *batch, keys_of(8), jnp.int32(0))),
-        jax.tree.leaves(stock(after, *batch, keys_of(8), jnp.int32(0))),
+        jax.tree.leaves(step(after, *batch, other)),
+        jax.tree.leaves(stock(after, *batch, other)),
         strict=True,
     ):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

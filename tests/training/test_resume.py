@@ -3,7 +3,7 @@ import json
 import pytest
 
 from jax_resnet.errors import UserError
-from jax_resnet.resume import resume_point
+from jax_resnet.training.resume import resume_point
 
 
 def test_an_empty_workdir_starts(tmp_path):
@@ -57,3 +57,11 @@ def test_accepted_changes(tmp_path):
     after["seed"] = 1
     with pytest.raises(UserError, match="another config: seed was 0 and is 1; choose"):
         resume_point(tmp_path, after, accept_changes=True)
+
+
+def test_a_run_keeps_the_dtype_that_it_began_with(tmp_path):
+    before = {"seed": 0, "model": {"dtype": "bfloat16"}}
+    (tmp_path / "config.json").write_text(json.dumps(before))
+    assert resume_point(tmp_path, {"seed": 0, "model": {"dtype": "auto"}}) is None
+    with pytest.raises(UserError, match="dtype was 'bfloat16' and is 'float32'"):
+        resume_point(tmp_path, {"seed": 0, "model": {"dtype": "float32"}})

@@ -109,50 +109,48 @@ def make_optimizer(
         momentum: in [0, 1); of ``"adamw"`` the decay of the first moment.
         nesterov: look one step ahead.
         weight_decay: coefficient of the L2 penalty's gradient.
-        weight_decay_on: ``"all"`` parameters, or ``"kernels"`` alone, which
-            spares biases and BatchNorm.
+        weight_decay_on: ``"all"`` parameters, or ``"kernels"`` alone.
         adam_ratio: of ``"muon"``, the learning rate of AdamW in units of the other.
 
     Raises:
         UserError: for a value out of range.
     """
+    _check(momentum=momentum, weight_decay=weight_decay, adam_ratio=adam_ratio)
+    mask = _decay_mask(weight_decay_on)
+    if name == "sgd":
+        return optax.chain(
+            optax.add_decayed_weights(weight_decay, mask=mask),
+            optax.sgd(schedule, momentum=momentum or None, nesterov=nesterov),
+        )
+    decay = {"nesterov": nesterov, "weight_decay": weight_decay}
+    adamw = partial(optax.adamw, b1=momentum, mask=mask, **decay)
+    if name == "adamw":
+        return adamw(schedule)
+    if name == "muon":
+        muon = optax.contrib.muon(
+            schedule, beta=momentum, muon_weight_dimension_numbers=_as_matrices, **decay
+        )
+        others = adamw(lambda step: adam_ratio * schedule(step))
+        return optax.partition({True: muon, False: others}, _is_convolution)
+    raise UserError(f"optimizer.name must be 'sgd', 'adamw' or 'muon', not {name!r}")
+
+
+def _check(*, momentum: float, weight_decay: float, adam_ratio: float) -> None:
     if not 0 <= momentum < 1:
         raise UserError(f"optimizer.momentum must be in [0, 1), and is {momentum}")
     for field, value in (("weight_decay", weight_decay), ("adam_ratio", adam_ratio)):
         if not value >= 0:
             raise UserError(f"optimizer.{field} must not be negative, and is {value}")
+
+
+def _decay_mask(weight_decay_on: str) -> Callable | None:
     masks: dict[str, Callable | None] = {"all": None, "kernels": is_kernel}
     if weight_decay_on not in masks:
         raise UserError(
             "optimizer.weight_decay_on must be 'all' or 'kernels', "
             f"not {weight_decay_on!r}"
         )
-    mask = masks[weight_decay_on]
-    if name == "sgd":
-        return optax.chain(
-            optax.add_decayed_weights(weight_decay, mask=mask),
-            optax.sgd(schedule, momentum=momentum or None, nesterov=nesterov),
-        )
-    adamw = partial(
-        optax.adamw,
-        b1=momentum,
-        weight_decay=weight_decay,
-        nesterov=nesterov,
-        mask=mask,
-    )
-    if name == "adamw":
-        return adamw(schedule)
-    if name == "muon":
-        muon = optax.contrib.muon(
-            schedule,
-            beta=momentum,
-            nesterov=nesterov,
-            weight_decay=weight_decay,
-            muon_weight_dimension_numbers=_as_matrices,
-        )
-        others = adamw(lambda step: adam_ratio * schedule(step))
-        return optax.partition({True: muon, False: others}, _is_convolution)
-    raise UserError(f"optimizer.name must be 'sgd', 'adamw' or 'muon', not {name!r}")
+    return masks[weight_decay_on]
 
 
 def _is_convolution(params: dict[str, Any]) -> dict[str, bool]:

@@ -1,0 +1,223 @@
+"""What the end of an epoch costs: recording, reporting, saving a checkpoint.
+
+    python benchmarks/epoch_end.py
+
+The steps sleep instead of computing, as if an accelerator did the work, and the state
+is that of a real run. The same calls are made with and without the end of each epoch:
+the difference is what a run spends there beyond computing.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tables
+
+from jax_resnet import config, data
+from jax_resnet.command import Parser, run
+from jax_resnet.errors import UserError
+from jax_resnet.history import Clock, installed_versions
+from jax_resnet.interrupt import Interrupt
+from jax_resnet.parallel import REPLICATED, Devices
+from jax_resnet.processes import Processes
+from jax_resnet.progress import Progress
+from jax_resnet.training.build import BuiltRun, RunBuilder
+from jax_resnet.training.calls import CallQueue
+from jax_resnet.training.loop import Loop, LoopConfig
+from jax_resnet.training.metrics import RunningMetrics
+from jax_resnet.training.multi_step import MultiStep
+from jax_resnet.training.run_record import new_record
+from jax_resnet.training.run_writer import RunWriter
+from jax_resnet.weights import parameter_count
+
+REFERENCE = Path(__file__).parent.parent / "configs" / "resnet56.py"
+# Images of a step, and steps of an epoch: long ones, as calls on an accelerator are.
+BATCH, STEPS = 100, 2
+ZEROS = RunningMetrics.zeros
+
+
+class SleepingSteps:
+    """Steps that count images and sleep, in place of a run's compiled steps.
+
+    Args:
+        built: the run.
+        seconds: duration of a step.
+    """
+
+    statistics = None
+    compile_seconds = 0.0
+
+    def __init__(self, built: BuiltRun, seconds: float):
+        self.image_sizes = built.steps.image_sizes
+
+        def sleep(step: np.ndarray) -> np.ndarray:
+            time.sleep(seconds)
+            return np.int32(BATCH) + 0 * step
+
+        def count(step: jax.Array, metrics: RunningMetrics) -> RunningMetrics:
+            scalar = jax.ShapeDtypeStruct((), np.int32)
+            images = jax.pure_callback(sleep, scalar, step)
+            loss, bad_step = jnp.float32(BATCH), jnp.int32(-1)
+            return metrics + RunningMetrics(loss, images, images, images, bad_step)
+
+        def train_step(carry: Any, *_: Any) -> Any:
+            state, metrics = carry
+            metrics = count(state.step, metrics)
+            return jax.tree.map(lambda leaf: leaf + 1, state), metrics
+
+        def eval_step(carry: Any, *_: Any) -> Any:
+            step, metrics = carry
+            return step + 1, count(step, metrics)
+
+        pipeline = built.pipeline
+        devices, layouts = pipeline.devices, (*pipeline.eval_layouts, REPLICATED)
+        self._train = MultiStep(train_step, devices, pipeline.train_layouts, None)
+        self.evaluate = MultiStep(eval_step, devices, layouts, None)
+
+    def is_compiled(self, epoch: int) -> bool:
+        """Whether the step of an epoch is there: always."""
+        del epoch
+        return True
+
+    def train(self, epoch: int) -> MultiStep:
+        """The training step, which is the same in each epoch."""
+        del epoch
+        return self._train
+
+
+def built_run(depth: int, epochs: int) -> tuple[RunBuilder, BuiltRun, data.Dataset]:
+    """Builds the reference recipe on random images."""
+    fields = {
+        "model.depth": depth,
+        "train.epochs": epochs,
+        "train.batch_size": BATCH,
+        "train.eval_batch_size": BATCH,
+    }
+    overrides = [f"--config.{name}={value}" for name, value in fields.items()]
+    settings = config.with_dtype(config.load(str(REFERENCE), overrides), "float32")
+    info = data.DatasetInfo(
+        name="random",
+        version="1",
+        image_shape=(32, 32, 3),
+        class_names=tuple(map(str, range(100))),
+        superclass_names=(),
+        superclass_of=(),
+        mean=(0.5,) * 3,
+        std=(0.25,) * 3,
+    )
+    n = BATCH * STEPS
+    split = data.Split(np.zeros((n, 32, 32, 3), np.uint8), np.zeros(n, np.int32))
+    evaluation = data.Split(split.images[:BATCH], split.labels[:BATCH])
+    devices = Devices((jax.local_devices(backend="cpu")[0],))
+    builder = RunBuilder(settings, devices, info, n_train=n, n_eval=BATCH)
+    return (
+        builder,
+        builder.build(jax.random.key(0)),
+        data.Dataset(info, split, evaluation, "test"),
+    )
+
+
+def whole_run(
+    builder: RunBuilder, built: BuiltRun, dataset: data.Dataset, steps: Any
+) -> Callable[[Path | None], None]:
+    """Returns a function that runs all epochs: with their ends, given a workdir."""
+    epochs, place = builder.settings.train.epochs, built.pipeline.devices.place
+    parameters = parameter_count(built.state.params)
+    # On the host, as the steps take what is on the device.
+    state = jax.device_get(built.state)
+    record = new_record(builder, dataset, "benchmark", "", parameters)
+
+    def run_epochs(workdir: Path | None) -> None:
+        pipeline = built.pipeline
+        carry: tuple[Any, Any] = place((state, ZEROS()))
+        calls = CallQueue(
+            pipeline.devices, Processes(), Interrupt(), steps_per_call=1, clock=Clock()
+        )
+        if workdir is not None:
+            progress = Progress(
+                first_step=0,
+                total_steps=epochs * STEPS,
+                steps_per_epoch=STEPS,
+                batch_size=BATCH,
+                estimate_aloud=False,
+                say=lambda line: None,
+            )
+            loop_config = LoopConfig(epochs, builder.learning_rates())
+            with RunWriter(workdir, Processes(), record, keep_latest=2) as writer:
+                loop = Loop(loop_config, steps, pipeline, calls, writer, progress)
+                loop.run(*carry, record)
+                writer.complete = True
+            return
+        for epoch in range(epochs):
+            chunks = pipeline.train_chunks(epoch, 0)
+            carry, _ = calls.apply(steps.train(epoch), carry, chunks)
+            evaluation = place((np.int32(0), ZEROS()))
+            constants = (carry[0].weights,)
+            chunks = pipeline.eval_chunks()
+            calls.apply(steps.evaluate, evaluation, chunks, constants=constants)
+        calls.wait()
+
+    return run_epochs
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns 0."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    chosen = _parse(arguments)
+    jax.config.update("jax_platforms", "cpu")
+    load = os.getloadavg()[0]
+    builder, built, dataset = built_run(chosen.depth, chosen.epochs)
+    built.pipeline.load(dataset, jax.random.key(1), jax.random.key(2))
+    steps = SleepingSteps(built, chosen.seconds / (STEPS + 1))
+    run_epochs = whole_run(builder, built, dataset, steps)
+
+    def timed(workdir: Path | None) -> float:
+        started = time.perf_counter()
+        run_epochs(workdir)
+        return time.perf_counter() - started
+
+    with tempfile.TemporaryDirectory() as folder:
+        run_epochs(None)  # compiles
+        computing = timed(None)
+        whole = timed(Path(folder) / "run")
+    work = (
+        f"Work: {chosen.epochs} epochs of {STEPS + 1} steps that sleep "
+        f"{chosen.seconds:g} s together, with the state of ResNet-{chosen.depth}",
+        "Beyond computing: the whole run less the same calls alone; the last save and "
+        "report are part of it",
+    )
+    versions = installed_versions()
+    heading = tables.heading(
+        "epoch_end.py", arguments, work, load=load, versions=versions
+    )
+    beyond = (whole - computing) / chosen.epochs
+    rows = [(f"{computing:.1f}", f"{whole:.1f}", f"{1e3 * beyond:.0f}")]
+    columns = ("calls alone, s", "whole run, s", "beyond computing, ms an epoch")
+    report = f"{heading}\n\n{tables.table(columns, rows)}\n"
+    tables.write(report, chosen.output)
+    print(report, end="", flush=True)
+    return 0
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = Parser(prog="epoch_end.py", description="Times the end of an epoch.")
+    parser.add_argument("--depth", type=int, default=56)
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of an epoch; 1")
+    parser.add_argument("--output", help="file for the report")
+    chosen = parser.parse_args(arguments)
+    if chosen.epochs < 1 or not chosen.seconds > 0:
+        raise UserError("--epochs and --seconds must be above 0")
+    return chosen
+
+
+if __name__ == "__main__":
+    run(main)

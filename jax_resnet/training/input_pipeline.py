@@ -1,0 +1,285 @@
+"""Images on their way to the devices: all at once, or streamed in chunks.
+
+The compiled steps take images, labels and an order that names their rows. Where all
+images are on the devices, the order is that of the epoch. Where they do not fit, the
+host sends chunks of many steps, already in the order of the epoch, one chunk ahead of
+the one at work; the order then counts through the chunk. A step sees the same either
+way.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Key
+
+from jax_resnet import data
+from jax_resnet.parallel import REPLICATED, Devices, split_along
+
+CHUNK_BYTES = 64 * 2**20  # of images
+
+
+@dataclass(frozen=True)
+class BatchSizes:
+    """How the images of a run are cut into batches, on all devices together.
+
+    Attributes:
+        n_train: number of training images.
+        n_eval: number of validation images.
+        train: images of a training step.
+        evaluation: images of an evaluation step, a multiple of the devices.
+        accumulation: number of parts that a training step takes its batch in.
+    """
+
+    n_train: int
+    n_eval: int
+    train: int
+    evaluation: int
+    accumulation: int = 1
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Training steps of an epoch, which takes whole batches only."""
+        return self.n_train // self.train
+
+    @property
+    def eval_steps(self) -> int:
+        """Steps of an evaluation, the last of which is padded."""
+        return -(-self.n_eval // self.evaluation)
+
+    @property
+    def order_shape(self) -> tuple[int, int, int]:
+        """Shape of an epoch's order: steps, parts, images of a part."""
+        part = self.train // self.accumulation
+        return self.steps_per_epoch, self.accumulation, part
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Images on the devices for some steps.
+
+    Attributes:
+        end: number of the first step after them, in the epoch or the evaluation.
+        arrays: the arguments that the compiled step takes of them.
+    """
+
+    end: int
+    arrays: tuple[jax.Array, ...]
+
+
+class InputPipeline:
+    """Gives the steps of training and evaluation their images.
+
+    Attributes:
+        devices: the devices that take them.
+        sizes: how they are cut into batches.
+        train_layouts: layouts of the arrays of a training chunk.
+        eval_layouts: layouts of the arrays of an evaluation chunk.
+
+    Args:
+        devices: the devices that take the images.
+        sizes: how they are cut into batches.
+        image_shape: height, width, channels.
+        streamed: send chunks of about :data:`CHUNK_BYTES`.
+    """
+
+    def __init__(
+        self,
+        devices: Devices,
+        sizes: BatchSizes,
+        image_shape: tuple[int, int, int],
+        *,
+        streamed: bool = False,
+    ):
+        self.devices = devices
+        self.sizes = sizes
+        self._image_shape = image_shape
+        self._streamed = streamed
+        self._train_steps = self._chunk_steps(sizes.train, sizes.steps_per_epoch)
+        self._eval_steps = self._chunk_steps(sizes.evaluation, sizes.eval_steps)
+        rows = split_along(0)
+        images = rows if streamed else REPLICATED
+        self.train_layouts = (images, images, split_along(2), REPLICATED)
+        self.eval_layouts = (rows, rows)
+        self._epoch_order: Any = make_epoch_order(
+            sizes, sharding=None if streamed else devices.sharding(split_along(2))
+        )
+        self._background = ThreadPoolExecutor(1)
+        self._ahead: dict[tuple[str, int, int], Future[Chunk]] = {}
+
+    def _chunk_steps(self, batch_size: int, steps: int) -> int:
+        if not self._streamed:
+            return steps
+        size = batch_size * int(np.prod(self._image_shape))
+        return max(1, min(CHUNK_BYTES // size, steps))
+
+    def abstract_train(self) -> tuple[Any, ...]:
+        """Shapes and layouts of the arrays of a training chunk."""
+        n = self.sizes.n_train
+        if self._streamed:
+            n = self._train_steps * self.sizes.train
+        order_sharding = self.devices.sharding(self.train_layouts[2])
+        return (
+            *self._abstract(n, self.train_layouts),
+            jax.ShapeDtypeStruct(
+                self.sizes.order_shape, jnp.int32, sharding=order_sharding
+            ),
+            self.devices.place(jax.random.key(0)),
+        )
+
+    def abstract_eval(self) -> tuple[jax.ShapeDtypeStruct, ...]:
+        """Shapes and layouts of the arrays of an evaluation chunk."""
+        n = self._eval_steps * self.sizes.evaluation
+        return self._abstract(n, self.eval_layouts)
+
+    def _abstract(self, n: int, layouts: Any) -> tuple[jax.ShapeDtypeStruct, ...]:
+        shapes = ((n, *self._image_shape), jnp.uint8), ((n,), jnp.int32)
+        return tuple(
+            jax.ShapeDtypeStruct(shape, dtype, sharding=self.devices.sharding(layout))
+            for (shape, dtype), layout in zip(shapes, layouts, strict=False)
+        )
+
+    def compile(self) -> None:
+        """Compiles what makes the order of an epoch."""
+        key = self._place_order_key(jax.random.key(0))
+        self._epoch_order = self._epoch_order.lower(key, np.int32(0)).compile()
+
+    def load(
+        self, dataset: data.Dataset, order_key: jax.Array, step_key: jax.Array
+    ) -> None:
+        """Takes the images, and puts them on the devices if they stay there.
+
+        Args:
+            dataset: the images that train and those that validate.
+            order_key: gives the order of the training images.
+            step_key: gives all that is random in a step.
+        """
+        self._train = (dataset.train.images, dataset.train.labels)
+        self._evaluation = (dataset.evaluation.images, dataset.evaluation.labels)
+        self._step_key = self.devices.place(step_key)
+        self._order_key = self._place_order_key(order_key)
+        if self._streamed:
+            steps, parts, size = self.sizes.order_shape
+            own = size // self.devices.count
+            rows = np.arange(self._train_steps * parts * own, dtype=np.int32)
+            rows = np.resize(rows.reshape(-1, parts, own), (steps, parts, own))
+            counting = np.tile(rows, (1, 1, self.devices.count))
+            self._counting = self.devices.place(counting, split_along(2))
+            return
+        self._resident = self.devices.place(self._train)
+        self._resident_eval = self._eval_chunk(0)
+
+    def train_chunks(self, epoch: int, step: int) -> Iterator[Chunk]:
+        """The images of an epoch, from one of its steps on."""
+        if not self._streamed:
+            order = self._epoch_order(self._order_key, np.int32(epoch))
+            yield self._train_chunk_of(
+                self.sizes.steps_per_epoch, self._resident, order
+            )
+            return
+        for index in range(step // self._train_steps, self._count("train")):
+            yield self._next("train", epoch, index)
+
+    def eval_chunks(self) -> Iterator[Chunk]:
+        """The validation images, padded to whole batches with labels of -1."""
+        if not self._streamed:
+            yield self._resident_eval
+            return
+        for index in range(self._count("eval")):
+            yield self._next("eval", 0, index)
+
+    def _count(self, kind: str) -> int:
+        """Number of chunks."""
+        if kind == "train":
+            return -(-self.sizes.steps_per_epoch // self._train_steps)
+        return -(-self.sizes.eval_steps // self._eval_steps)
+
+    def _next(self, kind: str, epoch: int, index: int) -> Chunk:
+        """Returns a chunk, and begins to send the one after it."""
+        chunk = self._send(kind, epoch, index).result()
+        # A chunk is kept until the one after it is taken: it may be asked for again.
+        for place in [p for p in self._ahead if p < (kind, epoch, index)]:
+            if place[0] == kind:
+                del self._ahead[place]
+        if index + 1 < self._count(kind):
+            self._send(kind, epoch, index + 1)
+        elif kind == "train":
+            self._send("eval", 0, 0)
+            self._send("train", epoch + 1, 0)
+        return chunk
+
+    def _send(self, kind: str, epoch: int, index: int) -> Future[Chunk]:
+        place = kind, epoch, index
+        if place not in self._ahead:
+            chunk = partial(self._train_chunk, epoch, index)
+            if kind == "eval":
+                chunk = partial(self._eval_chunk, index)
+            self._ahead[place] = self._background.submit(chunk)
+        return self._ahead[place]
+
+    def _train_chunk(self, epoch: int, index: int) -> Chunk:
+        first = index * self._train_steps
+        order = np.asarray(self._epoch_order(self._order_key, np.int32(epoch)))
+        order = order[first : first + self._train_steps]
+        # All chunks are of one size: the last one has rows that no step takes.
+        order = np.resize(order, (self._train_steps, *order.shape[1:]))
+        columns = np.split(order, self.devices.count, axis=2)
+        rows = np.concatenate([column.reshape(-1) for column in columns])
+        end = min(first + self._train_steps, self.sizes.steps_per_epoch)
+        arrays = self.devices.place_rows(rows, self._train)
+        return self._train_chunk_of(end, arrays, self._counting)
+
+    def _train_chunk_of(
+        self, end: int, images_and_labels: tuple[jax.Array, ...], order: jax.Array
+    ) -> Chunk:
+        return Chunk(end, (*images_and_labels, order, self._step_key))
+
+    def _eval_chunk(self, index: int) -> Chunk:
+        batch_size = self.sizes.evaluation
+        first = index * self._eval_steps
+        size = self._eval_steps * batch_size
+        images, labels = (a[first * batch_size :][:size] for a in self._evaluation)
+        missing = size - len(labels)
+        images = np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)])
+        labels = np.pad(labels, (0, missing), constant_values=-1)
+        # A batch has the same images in the same order, streamed or not.
+        by_device = np.arange(size).reshape(self._eval_steps, self.devices.count, -1)
+        rows = by_device.swapaxes(0, 1).ravel()
+        arrays = self.devices.place_rows(rows, (images, labels))
+        return Chunk(min(first + self._eval_steps, self.sizes.eval_steps), arrays)
+
+    def _place_order_key(self, key: jax.Array) -> jax.Array:
+        if not self._streamed:
+            return self.devices.place(key)
+        # On an accelerator the order would wait for queued steps.
+        try:
+            host = jax.local_devices(backend="cpu")[0]
+        except RuntimeError:  # JAX_PLATFORMS leaves the CPU out
+            host = jax.local_devices()[0]
+        return jax.device_put(key, host)
+
+
+def make_epoch_order(
+    sizes: BatchSizes, *, sharding: jax.sharding.Sharding | None = None
+) -> Callable:
+    """Makes the jitted ``(key, epoch) -> order``: which images each step sees.
+
+    The order is a permutation of the training images from ``fold_in(key, epoch)``
+    alone, cut to whole batches; the images left out are others in each epoch. It is
+    int32 of :attr:`BatchSizes.order_shape`.
+    """
+
+    @partial(jax.jit, out_shardings=sharding)
+    def epoch_order(
+        key: Key[Array, ""], epoch: Int[Array, ""]
+    ) -> Int[Array, "steps parts b"]:
+        order = jax.random.permutation(jax.random.fold_in(key, epoch), sizes.n_train)
+        steps, parts, size = sizes.order_shape
+        return order[: steps * parts * size].reshape(sizes.order_shape)
+
+    return epoch_order

@@ -1,0 +1,229 @@
+"""The epochs of a run: train, evaluate, record, report and save."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import numpy as np
+
+from jax_resnet.errors import UserError
+from jax_resnet.history import EpochRecord
+from jax_resnet.progress import Progress
+from jax_resnet.record import RunRecord
+from jax_resnet.training.calls import CallQueue
+from jax_resnet.training.compiled import CompiledSteps
+from jax_resnet.training.input_pipeline import InputPipeline
+from jax_resnet.training.metrics import RunningMetrics
+from jax_resnet.training.multi_step import copy_arrays
+from jax_resnet.training.run_writer import RunWriter
+from jax_resnet.training.state import TrainState
+
+
+class DivergedError(UserError):
+    """The loss is no longer finite."""
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """Settings of the loop.
+
+    Attributes:
+        epochs: number of epochs of the whole run.
+        learning_rates: learning rate of each epoch's last step.
+        max_skipped_steps: how many steps of an epoch may be left out for not being
+            finite.
+    """
+
+    epochs: int
+    learning_rates: Sequence[float]
+    max_skipped_steps: int = 0
+
+
+class Loop:
+    """Trains and evaluates epoch after epoch.
+
+    Args:
+        config: settings of the loop.
+        steps: the compiled steps.
+        pipeline: their images.
+        calls: queues the steps for the devices.
+        writer: reports and saves behind the loop.
+        progress: shown to people.
+    """
+
+    def __init__(
+        self,
+        config: LoopConfig,
+        steps: CompiledSteps,
+        pipeline: InputPipeline,
+        calls: CallQueue,
+        writer: RunWriter,
+        progress: Progress,
+    ):
+        self._config = config
+        self._steps = steps
+        self._pipeline = pipeline
+        self._calls = calls
+        self._writer = writer
+        self._progress = progress
+
+    def run(
+        self, state: TrainState, metrics: RunningMetrics, record: RunRecord
+    ) -> tuple[TrainState, RunningMetrics, RunRecord]:
+        """Runs to the last epoch, or until the run has to stop.
+
+        Args:
+            state: the state after any number of steps; donated.
+            metrics: those of the unfinished epoch; donated.
+            record: the record of the run so far.
+
+        Returns:
+            All three, as they are then.
+
+        Raises:
+            UserError: if the loss is not finite, or something cannot be written.
+        """
+        steps, calls, chunks = self._steps, self._calls, self._pipeline.train_chunks
+        sizes, epochs = self._pipeline.sizes, self._config.epochs
+        carry = state, metrics
+        done = int(state.step) - len(record.history) * sizes.steps_per_epoch
+        calls.start_clock()
+        for epoch in range(len(record.history), epochs):
+            watch = partial(self._trained, epoch)
+            carry, done = calls.apply(
+                steps.train(epoch), carry, chunks(epoch, done), done, watch=watch
+            )
+            state = self._with_statistics(carry[0], epoch)
+            validation, evaluated = self._evaluate(state)
+            if evaluated < sizes.eval_steps:
+                break  # the run has to stop
+            # Copies, as the next step takes the arrays themselves.
+            ended, *metrics = copy_arrays((state, carry[1], validation))
+            carry, done = self._ahead(epoch + 1, (state, self._zeros()))
+            record = self._record(record, epoch, *jax.device_get(metrics))
+            self._progress.epoch(record.history[-1])
+            self._writer.save_epoch(ended, record)
+        calls.wait()
+        record = dataclasses.replace(record, clock=dataclasses.replace(calls.clock))
+        return *carry, record
+
+    def _ahead(
+        self, epoch: int, carry: tuple[TrainState, RunningMetrics]
+    ) -> tuple[tuple[TrainState, RunningMetrics], int]:
+        """Queues a call of the next epoch, so that the device has work meanwhile.
+
+        Where it cannot, it waits for the calls that are queued.
+        """
+        steps, calls = self._steps, self._calls
+        # Several processes have to do the same, whichever has compiled.
+        is_there = epoch < self._config.epochs and (
+            steps.is_compiled(epoch) or not calls.is_alone
+        )
+        if not is_there or not calls.looks_ahead(steps.train(epoch)):
+            calls.wait()
+            return carry, 0
+        return calls.apply(
+            steps.train(epoch),
+            carry,
+            self._pipeline.train_chunks(epoch, 0),
+            watch=partial(self._trained, epoch),
+            calls=1,
+        )
+
+    def _zeros(self) -> RunningMetrics:
+        return self._pipeline.devices.place(RunningMetrics.zeros())
+
+    def _with_statistics(self, state: TrainState, epoch: int) -> TrainState:
+        """Gives the average its BatchNorm statistics, from the epoch's last steps."""
+        steps, sizes = self._steps, self._pipeline.sizes
+        if steps.statistics is None or state.average is None:
+            return state
+        first = sizes.steps_per_epoch - steps.statistics_steps
+        carry, done = self._calls.apply(
+            steps.statistics,
+            steps.statistics_carry(state, epoch * sizes.steps_per_epoch + first),
+            self._pipeline.train_chunks(epoch, first),
+            first,
+            constants=(state.average.params,),
+        )
+        if done < sizes.steps_per_epoch:
+            return state
+        return steps.with_statistics(state, carry[0])
+
+    def _evaluate(self, state: TrainState) -> tuple[RunningMetrics, int]:
+        """Returns the validation metrics, and the number of steps that were taken."""
+        (_, metrics), done = self._calls.apply(
+            self._steps.evaluate,
+            self._pipeline.devices.place((np.int32(0), RunningMetrics.zeros())),
+            self._pipeline.eval_chunks(),
+            constants=(state.weights,),
+        )
+        return metrics, done
+
+    def _trained(
+        self, epoch: int, metrics: RunningMetrics, done: int, seconds: float
+    ) -> None:
+        """Takes the metrics of an epoch after ``done`` of its steps."""
+        self._calls.clock.training += seconds
+        self._writer.raise_failure()
+        step = epoch * self._pipeline.sizes.steps_per_epoch + done
+        if metrics.bad_step >= 0:
+            raise DivergedError(
+                f"the loss is not finite at step {int(metrics.bad_step)}: try a lower "
+                "optimizer.learning_rate or some optimizer.warmup_epochs, in another "
+                "--workdir; the last good checkpoint is kept"
+            )
+        skipped = self._skipped(metrics, done)
+        if skipped > self._config.max_skipped_steps:
+            raise DivergedError(
+                f"{skipped} steps of the epoch were not finite by step {step}, more "
+                "than train.max_skipped_steps: try a lower optimizer.learning_rate, "
+                "in another --workdir; the last good checkpoint is kept"
+            )
+        self._progress.trained(step, metrics.mean_loss)
+
+    def _skipped(self, metrics: RunningMetrics, done: int) -> int:
+        """Number of an epoch's steps that were left out for not being finite."""
+        return done - int(metrics.count) // self._pipeline.sizes.train
+
+    def _record(
+        self,
+        record: RunRecord,
+        epoch: int,
+        training: RunningMetrics,
+        validation: RunningMetrics,
+    ) -> RunRecord:
+        """Returns the record with one more epoch, whose results have been read."""
+        sizes, clock = self._pipeline.sizes, self._calls.clock
+        step = (epoch + 1) * sizes.steps_per_epoch
+        if not np.isfinite(validation.loss):
+            raise DivergedError(
+                f"the validation loss is not finite at step {step}: try a lower "
+                "optimizer.learning_rate, in another --workdir; the last good "
+                "checkpoint is kept"
+            )
+        ended = EpochRecord(
+            epoch=epoch + 1,
+            step=step,
+            train_loss=training.mean_loss,
+            train_top1=training.accuracy(1),
+            val_loss=validation.mean_loss,
+            val_top1=validation.accuracy(1),
+            val_top5=validation.accuracy(5),
+            learning_rate=self._config.learning_rates[epoch],
+            seconds=clock.epoch,
+            images_per_second=sizes.steps_per_epoch * sizes.train / clock.training,
+        )
+        if (image_size := self._steps.image_sizes[epoch]) is not None:
+            ended["image_size"] = image_size
+        if skipped := self._skipped(training, sizes.steps_per_epoch):
+            ended["skipped_steps"] = skipped
+        clock.epoch = clock.training = 0.0
+        return dataclasses.replace(
+            record,
+            history=[*record.history, ended],
+            clock=dataclasses.replace(clock),
+            compile_seconds=self._steps.compile_seconds,
+        )

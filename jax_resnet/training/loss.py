@@ -1,0 +1,210 @@
+"""The loss of a training batch."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array, Float, Float32, Int, Key, UInt8
+
+from jax_resnet.augment import Augment
+from jax_resnet.errors import UserError
+from jax_resnet.geometry import resize
+from jax_resnet.mixing import Mix, partners
+from jax_resnet.model import ResNet
+from jax_resnet.training.metrics import RunningMetrics, batch_metrics
+from jax_resnet.weights import Arrays, Leaf, merge, split
+
+# An image's key gives others by these numbers, which no augmentation counts up to.
+_MIX, _DROP = 2**30, 2**30 + 1
+
+Batch = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The teacher for distillation.
+
+    Knowledge distillation (Hinton, Vinyals, Dean 2015,
+    https://arxiv.org/abs/1503.02531, section 2); with a teacher of the student's
+    architecture, self-distillation (Furlanello et al. 2018,
+    https://arxiv.org/abs/1805.04770).
+
+    Attributes:
+        logits: maps normalised images, augmented as for the student, to logits.
+        weight: weight of the teacher in the loss; the labels have the rest.
+        temperature: divides the logits of both models before they are compared.
+
+    Raises:
+        UserError: if an option is out of range.
+    """
+
+    logits: Callable[[Array], Array]
+    weight: float
+    temperature: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight <= 1:
+            raise UserError(f"distill.weight must be in [0, 1], and is {self.weight}")
+        if not 0.01 <= self.temperature <= 1000:
+            raise UserError(
+                "distill.temperature must be from 0.01 to 1000, and is "
+                f"{self.temperature}"
+            )
+
+    def losses(self, logits: Array, teacher_logits: Array) -> Float[Array, " b"]:
+        """The Kullback-Leibler divergence of each image from the teacher.
+
+        It is scaled by the squared temperature, so that its gradient keeps its size.
+        """
+        student, teacher = (
+            jax.nn.log_softmax(each / self.temperature)
+            for each in (logits, teacher_logits)
+        )
+        divergence = jnp.sum(jnp.exp(teacher) * (teacher - student), axis=-1)
+        return self.temperature**2 * divergence
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How uint8 images become inputs of the model.
+
+    Attributes:
+        augment: augments and normalises each image.
+        normalize: normalises each image, as evaluation does.
+        mix: mixes pairs of augmented images; None leaves them alone.
+        image_size: side in pixels that the images are scaled to after that, see
+            :func:`~jax_resnet.geometry.resize`; None keeps their size.
+    """
+
+    augment: Augment
+    normalize: Callable[[Array], Array]
+    mix: Mix | None = None
+    image_size: int | None = None
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The mean loss of a batch, to be differentiated by the parameters.
+
+    Attributes:
+        graphdef: definition of the model.
+        preprocessing: how images become inputs.
+        label_smoothing: the part of a label that is spread evenly over all classes
+            (Szegedy et al. 2015, https://arxiv.org/abs/1512.00567, section 7).
+        stochastic_depth: drop rate of the last block, drawn for each image; earlier
+            blocks drop linearly less. The blocks that stay are scaled up, so that
+            nothing changes in evaluation (Huang et al. 2016,
+            https://arxiv.org/abs/1603.09382, section 3, there for a whole batch).
+        teacher: the teacher for distillation, which sees images of the full size;
+            None trains on the labels alone.
+
+    Raises:
+        UserError: if an option is out of range.
+    """
+
+    graphdef: nnx.GraphDef[ResNet]
+    preprocessing: Preprocessing
+    label_smoothing: float = 0.0
+    stochastic_depth: float = 0.0
+    teacher: Teacher | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("train.label_smoothing", "model.stochastic_depth"):
+            value = getattr(self, field.split(".")[1])
+            if not 0 <= value < 1:
+                raise UserError(f"{field} must be in [0, 1), and is {value}")
+
+    def prepare_batch(
+        self,
+        images: UInt8[Array, "b h w c"],
+        labels: Int[Array, " b"],
+        keys: Key[Array, " b"],
+        epoch: Int[Leaf, ""],
+    ) -> Batch:
+        """Augments a batch and adds all that the loss needs, ``[b, ...]`` each.
+
+        Args:
+            images: as the data set has them.
+            labels: class of each image.
+            keys: drive all that is random about each image.
+            epoch: the step's epoch, counted from 0.
+        """
+        preprocessing = self.preprocessing
+        batch = {"images": preprocessing.augment(keys, images, epoch), "labels": labels}
+        if preprocessing.mix is not None:
+            mix_keys = _derived(keys, _MIX)
+            batch["images"], batch["share"] = preprocessing.mix(
+                mix_keys, batch["images"]
+            )
+        if self.stochastic_depth:
+            batch["keys"] = _derived(keys, _DROP)
+        if self.teacher is not None:
+            batch["teacher_logits"] = self.teacher.logits(batch["images"])
+        batch["images"] = resize(batch["images"], preprocessing.image_size)
+        return batch
+
+    def __call__(
+        self, params: Arrays, batch_stats: Arrays, batch: Batch
+    ) -> tuple[Array, tuple[RunningMetrics, Arrays]]:
+        """The mean loss, and beside it the metrics and the new BatchNorm statistics.
+
+        The metrics count the loss that is minimised. A mixed image counts as right
+        where the class of its larger share is ranked first.
+        """
+        model = merge(self.graphdef, params, batch_stats)
+        logits = model(
+            batch["images"],
+            train=True,
+            block_weights=self._block_weights(batch, len(model.blocks)),
+        )
+        losses, metrics = self._losses(logits, batch)
+        return losses.mean(), (metrics, split(model)[2])
+
+    def statistics(self, params: Arrays, batch_stats: Arrays, batch: Batch) -> Arrays:
+        """BatchNorm's running statistics after the batch."""
+        model = merge(self.graphdef, params, batch_stats)
+        model(batch["images"], train=True)
+        return split(model)[2]
+
+    def _losses(
+        self, logits: Float[Array, "b classes"], batch: Batch
+    ) -> tuple[Float[Array, " b"], RunningMetrics]:
+        labels, share = batch["labels"], batch.get("share")
+        if share is None:
+            losses, metrics = batch_metrics(logits, labels)
+        else:
+            others = partners(labels)
+            _, metrics = batch_metrics(logits, jnp.where(share < 0.5, others, labels))
+            own, other = (_cross_entropy(logits, which) for which in (labels, others))
+            losses = share * own + (1 - share) * other
+        if self.label_smoothing:
+            even = jax.nn.logsumexp(logits, axis=-1) - logits.mean(axis=-1)
+            losses += self.label_smoothing * (even - losses)
+        if self.teacher is not None:
+            divergence = self.teacher.losses(logits, batch["teacher_logits"])
+            losses += self.teacher.weight * (divergence - losses)
+        return losses, dataclasses.replace(metrics, loss=losses.sum())
+
+    def _block_weights(self, batch: Batch, blocks: int) -> Float32[Array, "b n"] | None:
+        if not self.stochastic_depth:
+            return None
+        place = np.arange(1, blocks + 1, dtype=np.float32)[None] / blocks
+        kept = 1 - np.float32(self.stochastic_depth) * place
+        draws = jax.vmap(lambda key: jax.random.uniform(key, (blocks,)))(batch["keys"])
+        return jnp.where(draws < kept, 1 / kept, 0.0)
+
+
+def _cross_entropy(
+    logits: Float[Array, "b classes"], labels: Int[Array, " b"]
+) -> Float[Array, " b"]:
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def _derived(keys: Key[Array, " b"], number: int) -> Any:
+    return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)

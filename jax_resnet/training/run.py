@@ -1,0 +1,133 @@
+"""One run: from a config to its last epoch, or to where it was stopped."""
+
+import contextlib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from jax_resnet import checkpoint, config
+from jax_resnet.interrupt import Interrupt
+from jax_resnet.memory import exhaustion_explained
+from jax_resnet.parallel import Devices
+from jax_resnet.processes import Processes
+from jax_resnet.record import RunRecord
+from jax_resnet.report import is_complete
+from jax_resnet.training.calls import CallQueue
+from jax_resnet.training.loop import Loop
+from jax_resnet.training.resume import ResumePoint, resume_point
+from jax_resnet.training.run_writer import RunWriter
+from jax_resnet.training.start import start_run
+from jax_resnet.training.task import Result, Say, Task
+from jax_resnet.workdir import claimed
+
+# Fields in which the processes of a run may differ.
+_OWN_FIELDS = ("data.dir", "data.cache_dir", "train.compilation_cache")
+
+
+def train(
+    task: Task,
+    processes: Processes,
+    interrupt: Interrupt,
+    devices: Devices | None = None,
+) -> Result:
+    """Trains to the last epoch, from the start or from where the workdir stands.
+
+    Args:
+        task: the run to be made.
+        processes: the processes that make it together, each calling this.
+        interrupt: says when to stop.
+        devices: the devices to use; None selects those that the config names.
+
+    Raises:
+        UserError: if the user must change something.
+    """
+    say = _speaker(task, processes)
+    with _locked(task.workdir, processes):
+        point = _resume_point(task, processes, say)
+        if point and point.is_finished(task.settings.train.epochs):
+            _complete_report(task, processes, point.record)
+            say(f"{task.name} in {task.workdir} is complete")
+            return _announced(Result(task.workdir, point.record), say)
+        run = start_run(task, processes, devices, point, say)
+        calls = CallQueue(
+            run.pipeline.devices,
+            processes,
+            interrupt,
+            steps_per_call=task.settings.train.steps_per_call,
+            clock=run.record.clock,
+        )
+        with (
+            interrupt.working(),
+            processes.lost_explained(),
+            exhaustion_explained(task.settings.train.batch_size),
+            _writer(task, processes, run.record) as writer,
+            contextlib.closing(run.progress) as progress,
+        ):
+            loop = Loop(run.config, run.steps, run.pipeline, calls, writer, progress)
+            state, metrics, record = loop.run(*run.carry, run.record)
+            writer.complete = len(record.history) == run.config.epochs
+            if not writer.complete:
+                writer.save_interrupted(state, metrics, record)
+        if writer.complete:
+            return _announced(Result(task.workdir, record), say)
+        say("stopped; the same command resumes")
+        return Result(task.workdir, record, stopped_by=interrupt.reason)
+
+
+@contextlib.contextmanager
+def _locked(workdir: Path, processes: Processes) -> Iterator[None]:
+    """Holds the lock of the workdir, in the first process for all of them."""
+    with contextlib.ExitStack() as stack:
+        with processes.united():
+            if processes.is_first:
+                stack.enter_context(claimed(workdir))
+        yield
+
+
+def _resume_point(task: Task, processes: Processes, say: Say) -> ResumePoint | None:
+    """Finds the checkpoint to go on from, and sets damaged ones aside."""
+    with processes.united() as facts:
+        damaged = checkpoint.find_damaged(task.workdir)
+        facts["list of damaged checkpoints"] = [*damaged]
+    with processes.united():
+        if processes.is_first:
+            for note in checkpoint.set_aside(task.workdir, damaged):
+                say(f"warning: {note}")
+    with processes.united() as facts:
+        as_json = config.to_json(task.settings)
+        facts["config"] = config.fingerprint(as_json, _OWN_FIELDS)
+        point = resume_point(task.workdir, as_json, accept_changes=task.accept_changes)
+        facts["checkpoint"] = point.checkpoint.step if point else None
+    return point
+
+
+def _writer(task: Task, processes: Processes, record: RunRecord) -> RunWriter:
+    keep_latest = task.settings.checkpoint.keep_latest
+    return RunWriter(task.workdir, processes, record, keep_latest=keep_latest)
+
+
+def _complete_report(task: Task, processes: Processes, record: RunRecord) -> None:
+    """Writes the final report of a finished run that ended before it did so."""
+    if not is_complete(task.workdir):
+        with _writer(task, processes, record) as writer:
+            writer.complete = True
+
+
+def _speaker(task: Task, processes: Processes) -> Say:
+    if not processes.is_first:
+        return lambda line: None
+    return task.say or partial(print, flush=True)
+
+
+def _announced(result: Result, say: Say) -> Result:
+    """Says how good the model of a complete run is."""
+    last, best = result.last, result.best
+    assert last is not None and best is not None
+    eval_name = result.record.run.eval_name
+    say(
+        f"done: last epoch {100 * last['val_top1']:.2f} % top-1 on {eval_name}, best "
+        f"{100 * best['val_top1']:.2f} % (epoch {best['epoch']}, selected on "
+        f"{eval_name}); see {result.workdir / 'log.md'}"
+    )
+    say(f"evaluate it with: python -m jax_resnet.evaluate --workdir {result.workdir}")
+    return result

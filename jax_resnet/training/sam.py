@@ -1,0 +1,55 @@
+"""Sharpness-aware minimisation: gradients from where the loss nearby is greatest."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import optax
+
+from jax_resnet.errors import UserError
+from jax_resnet.weights import Arrays
+
+
+@dataclass(frozen=True)
+class Sam:
+    """SAM (Foret et al. 2020, https://arxiv.org/abs/2010.01412), or ASAM.
+
+    ASAM (Kwon et al. 2021, https://arxiv.org/abs/2102.11600, equation 8) measures the
+    distance relative to each parameter: ``T_w`` is ``|w| + 0.01`` elementwise, and 1
+    for biases, as in their experiments.
+
+    Attributes:
+        rho: radius of the neighbourhood; 0 turns SAM off.
+        adaptive: use ASAM.
+
+    Raises:
+        UserError: if the radius is out of range.
+    """
+
+    rho: float
+    adaptive: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rho <= 100:
+            raise UserError(
+                f"optimizer.sam_rho must be from 0 to 100, and is {self.rho}"
+            )
+
+    def ascend(self, params: Arrays, gradients: Arrays) -> Arrays:
+        """Moves the parameters by ``rho`` along the gradient (SAM, equation 2).
+
+        Args:
+            params: by dotted name.
+            gradients: those of the whole batch, by dotted name.
+        """
+        scales = {
+            name: jnp.abs(value) + 0.01
+            if self.adaptive and not name.endswith(".bias")
+            else 1.0
+            for name, value in params.items()
+        }
+        scaled = {name: gradients[name] * scales[name] for name in params}
+        factor = self.rho / (optax.tree.norm(scaled) + 1e-12)
+        return {
+            name: value + factor * scaled[name] * scales[name]
+            for name, value in params.items()
+        }

@@ -1,0 +1,162 @@
+"""Starting or resuming a run: building, compiling, loading."""
+
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import jax
+
+from jax_resnet import config, data, device
+from jax_resnet.memory import exhaustion_explained
+from jax_resnet.parallel import Devices
+from jax_resnet.processes import Processes
+from jax_resnet.progress import Progress
+from jax_resnet.record import RunRecord
+from jax_resnet.training.build import BuiltRun, RunBuilder, describe_data
+from jax_resnet.training.compiled import CompiledSteps
+from jax_resnet.training.input_pipeline import InputPipeline
+from jax_resnet.training.loop import LoopConfig
+from jax_resnet.training.metrics import RunningMetrics
+from jax_resnet.training.resume import ResumePoint
+from jax_resnet.training.run_record import new_record, resumed_record
+from jax_resnet.training.state import TrainState
+from jax_resnet.training.task import Say, Task
+from jax_resnet.weights import parameter_count
+
+
+@dataclass(frozen=True)
+class StartedRun:
+    """A run whose steps are compiled and whose images are loaded.
+
+    Attributes:
+        config: settings of the loop.
+        steps: the compiled steps.
+        pipeline: their images.
+        carry: the state and the metrics of the unfinished epoch, on the devices.
+        record: the record of the run so far.
+        progress: shown to people.
+    """
+
+    config: LoopConfig
+    steps: CompiledSteps
+    pipeline: InputPipeline
+    carry: tuple[TrainState, RunningMetrics]
+    record: RunRecord
+    progress: Progress
+
+
+def start_run(
+    task: Task,
+    processes: Processes,
+    devices: Devices | None,
+    point: ResumePoint | None,
+    say: Say,
+) -> StartedRun:
+    """Builds and compiles a run while its images are decoded, and loads them.
+
+    Args:
+        task: the run to be made.
+        processes: the processes that make it together.
+        devices: the devices to use; None selects those that the config names.
+        point: where the run resumes; None starts it.
+        say: takes lines for people.
+
+    Raises:
+        UserError: if the user must change something.
+    """
+    devices = _select_devices(task, devices, say)
+    dtype = point and point.record.model["dtype"]
+    fastest = device.fastest_dtype(devices.first)
+    settings = config.with_dtype(task.settings, dtype or fastest)
+    device.cache_compilations(settings.train.compilation_cache, devices.first)
+
+    init_key, order_key, step_key = jax.random.split(jax.random.key(settings.seed), 3)
+    with processes.united() as facts, ThreadPoolExecutor(1) as background:
+        described = describe_data(settings)
+        loading = background.submit(described.load)
+        info = described.info or loading.result().info
+        n_train, n_eval = described.n_train, described.n_eval
+        builder = RunBuilder(settings, devices, info, n_train, n_eval)
+        built = builder.build(init_key)
+        carry, seconds = _compiled(builder, built, point)
+        dataset = loading.result()
+        if processes.count > 1:
+            facts["data"] = zlib.crc32(dataset.train.images.data)
+    say(
+        f"{info.name}: {n_train:,} training images, {n_eval:,} of {dataset.eval_name} "
+        f"for validation; {parameter_count(carry[0].params):,} parameters; compiled in "
+        f"{seconds:.1f} s"
+    )
+    record = _record(task, builder, dataset, carry[0], point, say)
+    record = replace(record, compile_seconds=built.steps.compile_seconds)
+    built.pipeline.load(dataset, order_key, step_key)
+    speak = task.say if processes.is_first else say
+    progress = _progress(builder, built.pipeline, carry[0], speak)
+    train = settings.train
+    loop = LoopConfig(train.epochs, builder.learning_rates(), train.max_skipped_steps)
+    return StartedRun(loop, built.steps, built.pipeline, carry, record, progress)
+
+
+def _select_devices(task: Task, devices: Devices | None, say: Say) -> Devices:
+    if devices is None:
+        settings = task.settings
+        devices = Devices.select(settings.train.device, settings.mesh.devices)
+    say(f"{task.name}: training on {devices.describe()}")
+    if devices.first.platform == "cpu" and task.settings.train.device == "auto":
+        say("No GPU was found; the CPU is far slower.")
+    return devices
+
+
+def _compiled(
+    builder: RunBuilder, built: BuiltRun, point: ResumePoint | None
+) -> tuple[tuple[TrainState, RunningMetrics], float]:
+    """Compiles the steps; returns what they begin with, and the seconds it took."""
+    place, steps = builder.devices.place, built.steps
+    metrics = place(RunningMetrics.zeros())
+    if point is None:
+        state, epoch = place(builder.with_initial_model(built.state)), 0
+    else:
+        state, epoch = place(built.state), len(point.record.history)
+        steps.compile_seconds = point.record.compile_seconds
+    before = steps.compile_seconds
+    with exhaustion_explained(builder.settings.train.batch_size):
+        # All epochs may be done already, with an accepted change.
+        steps.compile(state, min(epoch, builder.settings.train.epochs - 1))
+    seconds = steps.compile_seconds - before
+    if point is not None:
+        state, metrics = place(point.restore(state, metrics))
+    return (state, metrics), seconds
+
+
+def _record(
+    task: Task,
+    builder: RunBuilder,
+    dataset: data.Dataset,
+    state: TrainState,
+    point: ResumePoint | None,
+    say: Say,
+) -> RunRecord:
+    """The record of the run, new or resumed; says which."""
+    if point is not None:
+        record = resumed_record(point, builder)
+        say(f"resuming at step {int(state.step)}, {len(record.history)} epochs done")
+        return record
+    parameters = parameter_count(state.params)
+    record = new_record(builder, dataset, task.name, task.command, parameters)
+    if record.run.initial_model:
+        say(f"starting from the weights of {record.run.initial_model}")
+    return record
+
+
+def _progress(
+    builder: RunBuilder, pipeline: InputPipeline, state: TrainState, say: Say | None
+) -> Progress:
+    sizes = pipeline.sizes
+    return Progress(
+        first_step=int(state.step),
+        total_steps=builder.settings.train.epochs * sizes.steps_per_epoch,
+        steps_per_epoch=sizes.steps_per_epoch,
+        batch_size=sizes.train,
+        estimate_aloud=builder.devices.first.platform == "cpu",
+        say=say,
+    )

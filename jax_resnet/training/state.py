@@ -1,0 +1,67 @@
+"""The training state: arrays only, so that it can be donated, saved and compared."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from jax_resnet.model import ResNet
+from jax_resnet.weights import Arrays, Leaf, Weights, split
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """Everything that a training step changes.
+
+    Attributes:
+        step: number of steps taken, an int32 scalar.
+        params: see :class:`~jax_resnet.weights.Weights`.
+        batch_stats: see :class:`~jax_resnet.weights.Weights`.
+        opt_state: the optimizer's state.
+        average: the moving average of the weights; None where the run keeps none.
+    """
+
+    step: Leaf
+    params: Arrays
+    batch_stats: Arrays
+    opt_state: Any
+    average: Weights | None = None
+
+    @property
+    def weights(self) -> Weights:
+        """The weights that are evaluated, saved as the model, and served."""
+        return self.average or Weights(self.params, self.batch_stats)
+
+    def with_weights(self, weights: Weights) -> "TrainState":
+        """The state with other weights, in the average too."""
+        average = None if self.average is None else jax.tree.map(jnp.copy, weights)
+        return dataclasses.replace(
+            self,
+            params=weights.params,
+            batch_stats=weights.batch_stats,
+            average=average,
+        )
+
+
+def create_train_state(
+    model: ResNet,
+    optimizer: optax.GradientTransformation,
+    *,
+    with_average: bool = False,
+) -> tuple[nnx.GraphDef[ResNet], TrainState]:
+    """Returns the model's static definition and the state before the first step."""
+    graphdef, params, batch_stats = split(model)
+    weights = Weights(params, batch_stats)
+    state = TrainState(
+        step=np.zeros((), np.int32),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=optimizer.init(params),
+        average=weights if with_average else None,
+    )
+    return graphdef, state.with_weights(weights)

@@ -1,0 +1,251 @@
+"""The steps of training and evaluation, as pure functions."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float, Int, Key, UInt8
+
+from jax_resnet.model import ResNet
+from jax_resnet.training.ema import Ema, zero_statistics
+from jax_resnet.training.loss import Batch, Loss
+from jax_resnet.training.metrics import RunningMetrics, batch_metrics
+from jax_resnet.training.sam import Sam
+from jax_resnet.training.state import TrainState
+from jax_resnet.weights import Arrays, Leaf, Weights, merge
+
+# (params, batch_stats, batch) -> (gradients, (metrics, batch_stats))
+Gradients = Callable[
+    [Arrays, Arrays, Batch], tuple[Arrays, tuple[RunningMetrics, Arrays]]
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class StepOptions:
+    """Options of the training step.
+
+    Attributes:
+        accumulation: number of equal parts of the batch that are taken one after the
+            other; their gradients are averaged before the one update. BatchNorm sees
+            one part at a time.
+        average_statistics: BatchNorm sees the images of one device at a time, and the
+            running statistics are averaged over the devices.
+        skip_nonfinite: a batch whose loss or gradient is not finite changes nothing
+            but the number of steps taken, and its metrics count no images.
+        sam: sharpness-aware minimisation, which takes the gradients twice; None
+            leaves it out.
+        ema: the average of the weights that the state keeps; None keeps none.
+    """
+
+    accumulation: int = 1
+    average_statistics: bool = False
+    skip_nonfinite: bool = False
+    sam: Sam | None = None
+    ema: Ema | None = None
+
+
+def make_train_step(
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    options: StepOptions = StepOptions(),
+    *,
+    unroll: bool = False,
+    axis_name: str | None = None,
+) -> Callable[..., tuple[TrainState, RunningMetrics]]:
+    """Makes ``((state, metrics), images, labels, order, key) -> (state, metrics)``.
+
+    The batch is row ``step % len(order)`` of the order, or this device's columns of it;
+    image ``i`` is augmented with ``split(fold_in(key, step), b)[i]``.
+
+    Args:
+        loss: the loss to minimise.
+        optimizer: updates the model's parameters.
+        options: options of the step.
+        unroll: write the parts of an accumulated batch out instead of looping.
+        axis_name: axis of the mesh whose devices share the batch.
+    """
+    gradients_of = _gradients(loss, options, unroll, axis_name)
+
+    def train_step(
+        carry: tuple[TrainState, RunningMetrics],
+        images: UInt8[Array, "n h w c"],
+        labels: Int[Array, " n"],
+        order: Int[Array, "steps parts b"],
+        key: Key[Array, ""],
+    ) -> tuple[TrainState, RunningMetrics]:
+        state, metrics = carry
+        rows = _take_batch(state.step, images, labels, order, key, axis_name)
+        batch = loss.prepare_batch(*rows)
+        gradients, (found, batch_stats) = gradients_of(
+            state.params, state.batch_stats, batch
+        )
+        if options.sam is not None:
+            # The statistics stay those at the weights, not at their neighbours.
+            above = options.sam.ascend(state.params, gradients)
+            gradients, _ = gradients_of(above, state.batch_stats, batch)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        average = state.average
+        if options.ema is not None and average is not None:
+            average = options.ema.update(average, params, state.step)
+        new_state = TrainState(state.step + 1, params, batch_stats, opt_state, average)
+        if options.skip_nonfinite:
+            new_state, found = _unless_nonfinite(gradients, found, new_state, state)
+        return new_state, metrics.plus_step(found, new_state.step)
+
+    return train_step
+
+
+def _gradients(
+    loss: Loss, options: StepOptions, unroll: bool, axis_name: str | None
+) -> Gradients:
+    gradients_of: Gradients = jax.grad(loss, has_aux=True)
+    if options.accumulation > 1:
+        gradients_of = _accumulated(gradients_of, options.accumulation, unroll)
+    if axis_name is None:
+        return gradients_of
+    return _over_devices(gradients_of, axis_name, options.average_statistics)
+
+
+def _unless_nonfinite(
+    gradients: Arrays, found: RunningMetrics, new: TrainState, old: TrainState
+) -> tuple[TrainState, RunningMetrics]:
+    """The new state and the metrics of a batch, or the old ones if it is not finite."""
+    leaves = (found.loss, *gradients.values())
+    finite = jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]))
+    counted = dataclasses.replace(old, step=new.step)
+    return jax.tree.map(
+        lambda a, b: jnp.where(finite, a, b),
+        (new, found),
+        (counted, RunningMetrics.zeros()),
+    )
+
+
+def _accumulated(gradients_of: Gradients, parts: int, unroll: bool) -> Gradients:
+    """Takes the gradients of equal parts of the batch, one after the other."""
+
+    def accumulated(
+        params: Arrays, batch_stats: Arrays, batch: Batch
+    ) -> tuple[Arrays, tuple[RunningMetrics, Arrays]]:
+        def add(carry: Any, part: Any) -> tuple[Any, None]:
+            total, metrics, batch_stats = carry
+            gradients, (part_metrics, batch_stats) = gradients_of(
+                params, batch_stats, part
+            )
+            total = jax.tree.map(jnp.add, total, gradients)
+            return (total, metrics + part_metrics, batch_stats), None
+
+        split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        (total, metrics, batch_stats), _ = lax.scan(
+            add, (zeros, RunningMetrics.zeros(), batch_stats), split, unroll=unroll
+        )
+        gradients = jax.tree.map(lambda sum_: sum_ / parts, total)
+        return gradients, (metrics, batch_stats)
+
+    return accumulated
+
+
+def _over_devices(
+    gradients_of: Gradients, axis_name: str, average_statistics: bool
+) -> Gradients:
+    """Averages the gradients over the devices, and sums the metrics."""
+
+    def over_devices(
+        params: Arrays, batch_stats: Arrays, batch: Batch
+    ) -> tuple[Arrays, tuple[RunningMetrics, Arrays]]:
+        gradients, (metrics, new_stats) = gradients_of(params, batch_stats, batch)
+        if average_statistics:
+            new_stats = lax.pmean(new_stats, axis_name)
+        metrics = metrics.over_devices(axis_name)
+        return lax.pmean(gradients, axis_name), (metrics, new_stats)
+
+    return over_devices
+
+
+def _take_batch(
+    step: Leaf,
+    images: Array,
+    labels: Array,
+    order: Array,
+    key: Array,
+    axis_name: str | None,
+) -> tuple[Array, Array, Array, Leaf]:
+    """The images and labels of a step, a key for each image, and the epoch."""
+    steps, parts, own = order.shape
+    rows = lax.dynamic_index_in_dim(order, step % steps, keepdims=False).reshape(-1)
+    devices = 1 if axis_name is None else lax.axis_size(axis_name)
+    keys = jax.random.split(jax.random.fold_in(key, step), parts * devices * own)
+    if axis_name is not None:
+        first = lax.axis_index(axis_name) * own
+        keys = lax.dynamic_slice_in_dim(
+            keys.reshape(parts, devices * own), first, own, axis=1
+        ).reshape(-1)
+    return images[rows], labels[rows], keys, step // steps
+
+
+def make_statistics_step(
+    loss: Loss, *, axis_name: str | None = None, average_statistics: bool = False
+) -> Callable:
+    """Makes ``((total, step), images, labels, order, key, params) -> (total, step)``.
+
+    The step sees the batch that training sees in it, takes BatchNorm's statistics of
+    it under the parameters, and adds them to the total: see
+    :func:`~jax_resnet.training.ema.mean_statistics`.
+    """
+
+    def statistics_step(
+        carry: tuple[Arrays, Int[Array, ""]],
+        images: UInt8[Array, "n h w c"],
+        labels: Int[Array, " n"],
+        order: Int[Array, "steps parts b"],
+        key: Key[Array, ""],
+        params: Arrays,
+    ) -> tuple[Arrays, Int[Array, ""]]:
+        total, step = carry
+        raw = _take_batch(step, images, labels, order, key, axis_name)
+        batch = loss.prepare_batch(*raw)
+        found = loss.statistics(params, zero_statistics(total), batch)
+        if axis_name is not None and average_statistics:
+            found = lax.pmean(found, axis_name)
+        return jax.tree.map(jnp.add, total, found), step + 1
+
+    return statistics_step
+
+
+def make_eval_step(
+    graphdef: nnx.GraphDef[ResNet],
+    normalize: Callable[[UInt8[Array, "b h w c"]], Float[Array, "b h w c"]],
+    *,
+    batch_size: int,
+    axis_name: str | None = None,
+) -> Callable:
+    """Makes ``((step, metrics), images, labels, weights) -> (step, metrics)``.
+
+    The step adds batch ``step % (n / batch_size)`` of the images to the metrics. They
+    are padded to whole batches with labels of -1. With an axis, each device has images
+    of its own, and takes ``batch_size`` of these.
+    """
+
+    def eval_step(
+        carry: tuple[Int[Array, ""], RunningMetrics],
+        images: UInt8[Array, "n h w c"],
+        labels: Int[Array, " n"],
+        weights: Weights,
+    ) -> tuple[Int[Array, ""], RunningMetrics]:
+        step, metrics = carry
+        start = step % (images.shape[0] // batch_size) * batch_size
+        batch = lax.dynamic_slice_in_dim(images, start, batch_size)
+        batch_labels = lax.dynamic_slice_in_dim(labels, start, batch_size)
+        model = merge(graphdef, weights.params, weights.batch_stats)
+        found = batch_metrics(model(normalize(batch)), batch_labels)[1]
+        if axis_name is not None:
+            found = found.over_devices(axis_name)
+        return step + 1, metrics + found
+
+    return eval_step

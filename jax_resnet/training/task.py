@@ -1,0 +1,59 @@
+"""A run to be made, and how it ended."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from jax_resnet.history import EpochRecord, best_epoch
+from jax_resnet.record import RunRecord
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run to be made.
+
+    Attributes:
+        settings: a config, from :func:`jax_resnet.config.load`.
+        workdir: the run directory.
+        name: name of the run.
+        command: the command line that starts it.
+        accept_changes: see :func:`~jax_resnet.training.resume.resume_point`.
+        say: takes lines for people; None prints them, and shows a bar on a terminal.
+    """
+
+    settings: ConfigDict
+    workdir: Path
+    name: str
+    command: str
+    accept_changes: bool = False
+    say: Say | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended.
+
+    Attributes:
+        workdir: the run directory.
+        record: the record of the run, with the history of its epochs.
+        stopped_by: what stopped the run before its last epoch, such as ``SIGTERM`` or
+            ``time limit``; None if it is complete.
+    """
+
+    workdir: Path
+    record: RunRecord
+    stopped_by: str | None = None
+
+    @property
+    def last(self) -> EpochRecord | None:
+        """The last epoch; None if none was done."""
+        return self.record.history[-1] if self.record.history else None
+
+    @property
+    def best(self) -> EpochRecord | None:
+        """The epoch of highest validation top-1; None if none was done."""
+        return best_epoch(self.record.history)

@@ -1,0 +1,121 @@
+"""What is saved and reported behind the training loop, and in which order."""
+
+import json
+import threading
+
+import numpy as np
+import pytest
+from record_fixtures import run_record
+from test_history import record
+
+from jax_resnet import checkpoint
+from jax_resnet.errors import UserError
+from jax_resnet.processes import Processes
+from jax_resnet.saving import Writer
+from jax_resnet.training.metrics import RunningMetrics
+from jax_resnet.training.run_writer import RunWriter
+from jax_resnet.training.state import TrainState
+
+VAL_TOP1 = [0.1, 0.5, 0.2, 0.3, 0.25]
+
+
+def state(step):
+    params = {"w": np.full(3, step, np.float32)}
+    return TrainState(np.array(step, np.int32), params, {}, {"momentum": params})
+
+
+def records():
+    history = [record(n, val_top1=v) for n, v in enumerate(VAL_TOP1, start=1)]
+    return [run_record(history[:n]) for n in range(1, len(history) + 1)]
+
+
+@pytest.fixture
+def saving(monkeypatch):
+    """The steps whose saving has begun, and what the first one waits for."""
+    begun, go_on, save = [], threading.Event(), Writer.save
+
+    def waiting(self, step, **trees):
+        begun.append(step)
+        assert go_on.wait(60)
+        save(self, step, **trees)
+
+    monkeypatch.setattr(Writer, "save", waiting)
+    return begun, go_on
+
+
+def wait_until(condition):
+    ticking = threading.Event()
+    for _ in range(600):
+        if condition():
+            return
+        ticking.wait(0.05)
+    raise AssertionError
+
+
+def reported(workdir):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["epoch"] for line in lines]
+
+
+def test_saves_that_cannot_keep_up(tmp_path, saving):
+    begun, go_on = saving
+    with RunWriter(tmp_path, Processes(), run_record(), keep_latest=2) as writer:
+        for epoch, of_epoch in enumerate(records(), start=1):
+            writer.save_epoch(state(epoch), of_epoch)
+            wait_until(lambda: begun)
+        # No epoch is reported before its checkpoint is there.
+        assert reported(tmp_path) == []
+        go_on.set()
+        writer.complete = True
+    # The newest, and before it the best.
+    assert begun == [1, 2, 5]
+    assert reported(tmp_path) == [1, 2, 3, 4, 5]
+    assert checkpoint.steps_in(checkpoint.directory(tmp_path)) == [2, 5]
+    assert checkpoint.select(tmp_path, "best").step == 2
+    assert json.loads((tmp_path / "summary.json").read_text())["complete"] is True
+
+
+def test_several_processes_save_each_epoch(tmp_path, saving):
+    begun, go_on = saving
+    go_on.set()
+    with RunWriter(tmp_path, Processes(2), run_record(), keep_latest=2) as writer:
+        for epoch, of_epoch in enumerate(records(), start=1):
+            writer.save_epoch(state(epoch), of_epoch)
+            assert begun == [*range(1, epoch + 1)]
+            assert reported(tmp_path) == [*range(1, epoch)]
+    assert reported(tmp_path) == [1, 2, 3, 4, 5]
+    assert checkpoint.steps_in(checkpoint.directory(tmp_path)) == [2, 4, 5]
+
+
+def test_a_state_within_an_epoch(tmp_path):
+    first, second, *_ = records()
+    with RunWriter(tmp_path, Processes(), run_record(), keep_latest=2) as writer:
+        writer.save_epoch(state(1), first)
+        writer.save_epoch(state(2), second)
+        writer.save_interrupted(state(3), RunningMetrics.zeros(), second)
+    latest = checkpoint.select(tmp_path, "latest")
+    assert (latest.step, latest.metrics) == (3, None)
+    np.testing.assert_array_equal(latest.arrays("model")["state.params.w"], [3, 3, 3])
+    assert checkpoint.select(tmp_path, "best").step == 2
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["complete"], summary["epochs_done"]) == (False, 2)
+
+
+def test_a_failure_is_raised_where_training_sees_it(tmp_path, monkeypatch):
+    def full(self, step, **trees):
+        raise UserError(f"no room for step {step}")
+
+    monkeypatch.setattr(Writer, "save", full)
+    first, second, *_ = records()
+    with (
+        pytest.raises(UserError, match="no room for step 1"),
+        RunWriter(tmp_path, Processes(), run_record(), keep_latest=2) as writer,
+    ):
+        writer.save_epoch(state(1), first)
+        wait_until(lambda: writer._failure)
+        with pytest.raises(UserError, match="no room for step 1"):
+            writer.raise_failure()
+        writer.complete = True
+        writer.save_epoch(state(2), second)
+    assert json.loads((tmp_path / "summary.json").read_text())["complete"] is False
+    assert reported(tmp_path) == []
