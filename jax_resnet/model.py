@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from jax_resnet.batch_norm import BatchNorm, relu
 from jax_resnet.errors import UserError
 
 BATCH_NORM_MOMENTUM = 0.9  # what running statistics keep of their value in a step
@@ -49,22 +49,6 @@ def fan_in_uniform(
     return jnp.asarray(_generator(key).uniform(-bound, bound, shape), dtype)
 
 
-@jax.custom_vjp
-def _relu(x: Array) -> Array:
-    """ReLU whose result is kept in memory for all that reads it.
-
-    Left to itself, XLA for CPU computes a block's output anew for each of its readers,
-    from the outputs of all blocks before it in the stage.
-    """
-    return lax.optimization_barrier(nnx.relu(x))
-
-
-_relu.defvjp(
-    lambda x: (_relu(x),) * 2,
-    lambda y, gradient: (jnp.where(y > 0, gradient, 0),),
-)
-
-
 class ConvBatchNorm(nnx.Module):
     """A convolution without bias, padded explicitly, then BatchNorm."""
 
@@ -93,7 +77,7 @@ class ConvBatchNorm(nnx.Module):
             kernel_init=he_normal,
             rngs=rngs,
         )
-        self.norm = nnx.BatchNorm(
+        self.norm = BatchNorm(
             features,
             momentum=BATCH_NORM_MOMENTUM,
             epsilon=1e-5,
@@ -102,9 +86,9 @@ class ConvBatchNorm(nnx.Module):
             rngs=rngs,
         )
 
-    def __call__(self, x: Array, *, train: bool) -> Array:
-        """Normalises by the batch and updates the running statistics in training."""
-        return self.norm(self.conv(x), use_running_average=not train)
+    def __call__(self, x: Array, *, train: bool, rectify: bool = False) -> Array:
+        """The layers' output, or its ReLU."""
+        return self.norm(self.conv(x), train=train, rectify=rectify)
 
 
 class BasicBlock(nnx.Module):
@@ -155,11 +139,11 @@ class BasicBlock(nnx.Module):
 
         ``weight`` multiplies what each image adds to its shortcut.
         """
-        y = _relu(self.conv1(x, train=train))
+        y = self.conv1(x, train=train, rectify=True)
         y = self.conv2(y, train=train)
         if weight is not None:
             y = y * weight.astype(y.dtype)[:, None, None, None]
-        return _relu(y + self._shortcut(x, train=train))
+        return relu(y + self._shortcut(x, train=train))
 
 
 class ResNet(nnx.Module):
@@ -257,7 +241,7 @@ class ResNet(nnx.Module):
         block_weights: Float[Array, "n blocks"] | None = None,
     ) -> Float[Array, "n h4 w4 f"]:
         """The last feature map, before pooling, at a quarter of the resolution."""
-        x = _relu(self.stem(images.astype(self.dtype), train=train))
+        x = self.stem(images.astype(self.dtype), train=train, rectify=True)
         for index, block in enumerate(self.blocks):
             weight = None if block_weights is None else block_weights[:, index]
             x = block(x, train=train, weight=weight)

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from jax_resnet import model, weights
 from jax_resnet.errors import UserError
@@ -121,15 +120,6 @@ def test_bfloat16_is_about_float32():
         logits.append(np.asarray(compute(*parts[1:], images)))
     assert logits[1].dtype == np.float32
     np.testing.assert_allclose(*logits, atol=0.05)
-
-
-def test_relu_has_the_values_and_gradient_of_flax():
-    x = jnp.asarray(np.random.default_rng(0).standard_normal(50), jnp.float32)
-    x = x.at[:3].set(0.0)
-    for relu in (model._relu, jax.jit(model._relu)):
-        np.testing.assert_array_equal(relu(x), nnx.relu(x))
-        (found, expected) = (jax.vjp(f, x)[1](x + 1)[0] for f in (relu, nnx.relu))
-        np.testing.assert_array_equal(found, expected)
 
 
 def test_the_output_of_a_block_is_computed_once():

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
 from jax_resnet.errors import UserError
 
@@ -116,21 +118,21 @@ def make_optimizer(
         UserError: for a value out of range.
     """
     _check(momentum=momentum, weight_decay=weight_decay, adam_ratio=adam_ratio)
-    mask = _decay_mask(weight_decay_on)
+    mask, rate = _decay_mask(weight_decay_on), _in_an_array(schedule)
     if name == "sgd":
         return optax.chain(
             optax.add_decayed_weights(weight_decay, mask=mask),
-            optax.sgd(schedule, momentum=momentum or None, nesterov=nesterov),
+            optax.sgd(rate, momentum=momentum or None, nesterov=nesterov),
         )
     decay = {"nesterov": nesterov, "weight_decay": weight_decay}
     adamw = partial(optax.adamw, b1=momentum, mask=mask, **decay)
     if name == "adamw":
-        return adamw(schedule)
+        return adamw(rate)
     if name == "muon":
         muon = optax.contrib.muon(
-            schedule, beta=momentum, muon_weight_dimension_numbers=_as_matrices, **decay
+            rate, beta=momentum, muon_weight_dimension_numbers=_as_matrices, **decay
         )
-        others = adamw(lambda step: adam_ratio * schedule(step))
+        others = adamw(lambda step: adam_ratio * rate(step))
         return optax.partition({True: muon, False: others}, _is_convolution)
     raise UserError(f"optimizer.name must be 'sgd', 'adamw' or 'muon', not {name!r}")
 
@@ -151,6 +153,20 @@ def _decay_mask(weight_decay_on: str) -> Callable | None:
             f"not {weight_decay_on!r}"
         )
     return masks[weight_decay_on]
+
+
+def _in_an_array(schedule: optax.Schedule) -> optax.Schedule:
+    """The schedule, as an element of an array that all updates read.
+
+    XLA for GPU puts the updates of parameters of one shape into one operation if they
+    read the same array; for the same number it does not.
+    """
+
+    def rate(step: Any) -> jax.Array:
+        value = jnp.asarray(schedule(step), jnp.float32)
+        return lax.optimization_barrier(jnp.stack([value, value]))[0]
+
+    return rate
 
 
 def _is_convolution(params: dict[str, Any]) -> dict[str, bool]:

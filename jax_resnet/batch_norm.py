@@ -1,0 +1,170 @@
+"""BatchNorm whose training step takes few passes over the activations.
+
+Ioffe, Szegedy 2015, https://arxiv.org/abs/1502.03167, algorithm 1. One reduction gives
+both sums that the forward pass needs, and another both that the gradient needs. The
+gradient of :class:`flax.nnx.BatchNorm`, by automatic differentiation, takes three.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float, Float32
+
+_PIXELS = (0, 1, 2)  # all axes of [n, h, w, c] but the channels
+
+
+@jax.custom_vjp
+def relu(x: Array) -> Array:
+    """ReLU whose result is kept in memory for all that reads it.
+
+    Left to itself, XLA for CPU computes a block's output anew for each of its readers,
+    from the outputs of all blocks before it in the stage.
+    """
+    return lax.optimization_barrier(nnx.relu(x))
+
+
+relu.defvjp(
+    lambda x: (relu(x),) * 2,
+    lambda y, gradient: (jnp.where(y > 0, gradient, 0),),
+)
+
+
+class BatchNorm(nnx.BatchNorm):
+    """:class:`flax.nnx.BatchNorm` over ``[n, h, w, c]``, and a ReLU if asked for.
+
+    It has the arguments and variables of Flax's. In training all is computed in
+    float32 and rounded once. Evaluation is Flax's, and so is training with
+    ``use_fast_variance=False``.
+    """
+
+    def __call__(
+        self, x: Float[Array, "n h w c"], *, train: bool, rectify: bool = False
+    ) -> Float[Array, "n h w c"]:
+        """Normalises ``x``.
+
+        Args:
+            x: images or features.
+            train: by the statistics of the batch, which then also move the running
+                ones; otherwise by the running ones.
+            rectify: return the ReLU of the result.
+        """
+        if not train or not self.use_fast_variance:
+            y = super().__call__(x, use_running_average=not train)
+            return relu(y) if rectify else y
+        x, scale, bias = x.astype(self.dtype), self.scale[...], self.bias[...]
+        y, *found = normalize(x, scale, bias, self.epsilon, self.axis_name, rectify)
+        for variable, value in zip((self.mean, self.var), found, strict=True):
+            kept = self.momentum * variable[...]
+            variable[...] = kept + (1 - self.momentum) * value
+        return y
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def normalize(
+    x: Float[Array, "n h w c"],
+    scale: Float32[Array, " c"],
+    bias: Float32[Array, " c"],
+    epsilon: float,
+    axis_name: str | None,
+    rectify: bool,
+) -> tuple[Float[Array, "n h w c"], Float32[Array, " c"], Float32[Array, " c"]]:
+    """``(x - mean) / sqrt(var + epsilon) * scale + bias``, with mean and variance.
+
+    Args:
+        x: of any float dtype, which is that of the result.
+        scale: of each channel.
+        bias: of each channel.
+        epsilon: keeps the divisor from zero.
+        axis_name: of the mesh, over whose devices mean and variance are taken; None
+            takes them over the images given.
+        rectify: return the ReLU of the result.
+
+    Returns:
+        The result, and mean and biased variance of each channel. Gradients flow
+        through the result alone.
+    """
+    return _forward(x, scale, bias, epsilon, axis_name, rectify)[0]
+
+
+def _forward(
+    x: Array,
+    scale: Array,
+    bias: Array,
+    epsilon: float,
+    axis_name: str | None,
+    rectify: bool,
+) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
+    values = x.astype(jnp.float32)
+    mean, square = _means(_sums(values, lax.square(values)), x, axis_name)
+    # Rounding may leave less than nothing.
+    var = jnp.maximum(0.0, square - lax.square(mean))
+    inverse = lax.rsqrt(var + epsilon)
+    y = _affine(_centred(x, mean), scale, bias, inverse).astype(x.dtype)
+    y = relu(y) if rectify else y
+    return (y, mean, var), (x, y, scale, bias, mean, inverse)
+
+
+def _backward(
+    epsilon: float,
+    axis_name: str | None,
+    rectify: bool,
+    kept: tuple[Array, ...],
+    gradients: tuple[Array, Array, Array],
+) -> tuple[Array, Array, Array]:
+    x, y, scale, bias, mean, inverse = kept
+    dy, centred = gradients[0].astype(jnp.float32), _centred(x, mean)
+    passed = jnp.where(y > 0, dy, 0.0) if rectify else dy
+    sums = _sums(passed, passed * centred)
+    dbias, dscale = sums[0], sums[1] * inverse
+    level, slope = _means(sums, x, axis_name)
+    slope = slope * lax.square(inverse)
+    if rectify:
+        # The same from what is read in any case: this pass then need not read y.
+        passed = jnp.where(_affine(centred, scale, bias, inverse) > 0, dy, 0.0)
+    dx = _row(inverse * scale) * (passed - _row(level) - centred * _row(slope))
+    return dx.astype(x.dtype), dscale, dbias
+
+
+normalize.defvjp(_forward, _backward)
+
+
+def _centred(x: Array, mean: Array) -> Array:
+    return x.astype(jnp.float32) - _row(mean)
+
+
+def _affine(centred: Array, scale: Array, bias: Array, inverse: Array) -> Array:
+    return centred * _row(inverse * scale) + _row(bias)
+
+
+def _row(channels: Array) -> Array:
+    return channels[None, None, None]
+
+
+def _means(
+    sums: tuple[Array, Array], x: Array, axis_name: str | None
+) -> tuple[Array, Array]:
+    """The means over pixels, of all devices."""
+    count = x.size // x.shape[-1]
+    means = sums[0] / count, sums[1] / count
+    return means if axis_name is None else lax.pmean(means, axis_name)
+
+
+def _sums(a: Array, b: Array) -> tuple[Array, Array]:
+    """The sums over pixels of two arrays."""
+
+    def add(left: tuple[Any, Any], right: tuple[Any, Any]) -> tuple[Any, Any]:
+        return left[0] + right[0], left[1] + right[1]
+
+    def together(a: Array, b: Array) -> tuple[Array, Array]:
+        return tuple(lax.reduce((a, b), (zero, zero), add, _PIXELS))
+
+    def apart(a: Array, b: Array) -> tuple[Array, Array]:
+        return a.sum(_PIXELS), b.sum(_PIXELS)
+
+    zero = jnp.float32(0)
+    # XLA for CPU takes longer for both at once than for one after the other.
+    return lax.platform_dependent(a, b, cpu=apart, default=together)
