@@ -55,7 +55,8 @@ class BatchNorm(nnx.BatchNorm):
         if not train or not self.use_fast_variance:
             y = super().__call__(x, use_running_average=not train)
             return relu(y) if rectify else y
-        x, scale, bias = x.astype(self.dtype), self.scale[...], self.bias[...]
+        scale, bias = jnp.asarray(self.scale[...]), jnp.asarray(self.bias[...])
+        x = x.astype(self.dtype)
         y, *found = normalize(x, scale, bias, self.epsilon, self.axis_name, rectify)
         for variable, value in zip((self.mean, self.var), found, strict=True):
             kept = self.momentum * variable[...]
@@ -149,8 +150,11 @@ def _means(
 ) -> tuple[Array, Array]:
     """The means over pixels, of all devices."""
     count = x.size // x.shape[-1]
-    means = sums[0] / count, sums[1] / count
-    return means if axis_name is None else lax.pmean(means, axis_name)
+    first, second = sums[0] / count, sums[1] / count
+    if axis_name is not None:
+        # As one array, for one message.
+        first, second = lax.pmean(jnp.stack([first, second]), axis_name)
+    return first, second
 
 
 def _sums(a: Array, b: Array) -> tuple[Array, Array]:

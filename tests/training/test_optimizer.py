@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -246,3 +248,15 @@ def test_an_unknown_scaling_is_named():
         optimizer.scaled_learning_rate(
             0.1, batch_size=1, base_batch_size=1, scaling="cube"
         )
+
+
+@pytest.mark.usefixtures("optax_promotes")
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+def test_all_updates_read_the_rate_from_one_array(name):
+    schedule = optimizer.make_schedule("cosine", 0.1, 9)
+    chosen = optimizer.make_optimizer(name, schedule)
+    shapes = {"a.conv.kernel": (3, 3, 4, 6), "b.conv.kernel": (3, 3, 4, 6), "c": (5,)}
+    params = {name: jnp.ones(shape) for name, shape in shapes.items()}
+    lowered = jax.jit(chosen.update).lower(params, chosen.init(params), params)
+    barriers = re.findall(r"optimization_barrier \S+ : (\S+)", lowered.as_text())
+    assert set(barriers) == {"tensor<2xf32>"}
