@@ -162,19 +162,22 @@ def launches(thunks: str) -> Launches:
         thunks: XLA's dump of a program's thunks.
     """
     found = Launches(collections.Counter(), collections.Counter())
-    in_loop, outermost = False, 0
+    # How far what the host starts in a turn is indented, if it starts anything there.
+    in_loop, indent, loop = False, 0, 0
     for line in thunks.splitlines():
-        if section := re.match(r"( *)(condition|body):", line):
-            # Of a loop within a graph, the host starts nothing.
-            in_loop, outermost = len(section[1]) <= 2, -1
+        if re.match(" *(condition|body):", line):
+            # Of a loop within a graph or a loop, nothing more is counted.
+            if loop == 0:
+                in_loop, indent = True, 0
         elif thunk := re.match(r"( *)\d+:\s+k(\w+)", line):
-            depth = len(thunk[1])
+            depth, name = len(thunk[1]), thunk[2]
+            loop = depth if name == "While" else loop
             if depth == 0:
                 in_loop = False
-                found.call[thunk[2]] += 1
+                found.call[name] += 1
             elif in_loop:
-                outermost = depth if outermost < 0 else outermost
-                found.step[thunk[2]] += depth == outermost
+                indent = indent or depth
+                found.step[name] += depth == indent
     return found
 
 
@@ -223,9 +226,12 @@ def report(found: Compiled, *, training: bool) -> str:
     rows.append(["all", f"{len(found.operations):,}", _megabytes(total)])
     operations = tables.table(["operations of a step", "number", "MB in and out"], rows)
     memory = found.memory
+    step, call = "not known", "not known"
+    if found.launches:
+        step, call = _counted(found.launches.step), _counted(found.launches.call)
     other = [
-        ["the host starts in a step", _counted(found.launches and found.launches.step)],
-        ["and else in a call", _counted(found.launches and found.launches.call)],
+        ["the host starts in a step", step],
+        ["and else in a call", call],
         ["temporary memory, MB", _megabytes(memory.temp_size_in_bytes)],
         ["arguments, MB", _megabytes(memory.argument_size_in_bytes)],
         ["results in the arguments' place, MB", _megabytes(memory.alias_size_in_bytes)],
@@ -238,9 +244,7 @@ def _megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f}"
 
 
-def _counted(counts: collections.Counter[str] | None) -> str:
-    if counts is None:
-        return "not known"
+def _counted(counts: collections.Counter[str]) -> str:
     kinds = ", ".join(f"{n} {name}" for name, n in counts.most_common() if n)
     return f"{counts.total():,}" + (f": {kinds}" if kinds else "")
 

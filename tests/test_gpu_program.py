@@ -102,10 +102,23 @@ IN_ONE_GRAPH = """\
 000: kCommandBuffer [source]
     001: kCopy         [source | sink] kCopy
     002: kWhile         [source | sink]
-    condition:
+condition:
         003: kCustomKernel [source | sink] wrapped_compare
       body:
         004: kConvolution [source | sink]
+"""
+LOOP_IN_LOOP = """\
+000: kWhile         [source | sink]
+condition:
+    001: kCustomKernel [source | sink] wrapped_compare
+  body:
+    002: kWhile         [source | sink]
+condition:
+        003: kCustomKernel [source | sink] wrapped_compare
+      body:
+        004: kConvolution [source | sink]
+    005: kCopy [source | sink]
+006: kCopy [source | sink]
 """
 
 
@@ -147,6 +160,9 @@ def test_launches_of_a_step_and_of_a_call():
     found = launches(IN_ONE_GRAPH)
     assert found.step.total() == 0
     assert found.call == {"CommandBuffer": 1}
+    found = launches(LOOP_IN_LOOP)
+    assert +found.step == {"CustomKernel": 1, "While": 1, "Copy": 1}
+    assert found.call == {"While": 1, "Copy": 1}
 
 
 def test_the_report():
