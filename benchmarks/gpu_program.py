@@ -3,10 +3,11 @@
     pip install -e ".[cuda13]"
     python benchmarks/gpu_program.py --config configs/resnet56.py
 
-It compiles a step of a config, with any ``XLA_FLAGS``, for a GPU that need not be
-there, and counts what that GPU would be given to do. It needs Linux on x86-64 and
-JAX's CUDA build, of the extra ``cuda12`` or ``cuda13``; no driver. It knows neither
-what autotuning would choose nor how long anything takes.
+It compiles a step of a config for a GPU that need not be there, and counts what that
+GPU would be given to do. ``XLA_FLAGS`` are respected; as in training, those that name
+``xla_gpu_enable_command_buffer`` leave the choice of CUDA graphs to XLA. It needs Linux
+on x86-64 and JAX's CUDA build, of the extra ``cuda12`` or ``cuda13``; no driver. It
+knows neither what autotuning would choose nor how long anything takes.
 """
 
 import collections
@@ -18,19 +19,24 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jax
+import numpy as np
 import tables
 from arguments import add_output, check_output
 from hlo_operations import Operation, kind_of, kinds, operations_of_a_step
+from ml_collections import ConfigDict
 from variant import NUM_CLASSES, TRAIN_IMAGES, normalization
 
-from jax_resnet import config
+from jax_resnet import config, device
 from jax_resnet.command import Parser, run
+from jax_resnet.data import DatasetInfo
 from jax_resnet.errors import UserError
 from jax_resnet.history import installed_versions
+from jax_resnet.parallel import Devices
+from jax_resnet.training.build import RunBuilder
+from jax_resnet.training.metrics import RunningMetrics
 
 TEST_IMAGES = 10_000
 # Name, bytes of memory, bytes/s to and from it. All else is alike.
@@ -100,46 +106,35 @@ def target(name: str) -> jax.Device:
     return topology.devices[0]
 
 
-def step_of(
-    settings: Any, gpu: jax.Device, program: str
-) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-    """The jitted function that loops over steps, its arguments, compiler options.
-
-    The arguments have no values. All that this benchmark knows of how the package
-    builds and compiles a step is here.
+def lowered_step(
+    settings: ConfigDict, gpu: jax.Device, program: str
+) -> tuple[Any, dict[str, Any]]:
+    """Returns the program that loops over steps, to be compiled, and XLA's options.
 
     Args:
-        settings: of a run, on images of CIFAR-100's size and number.
-        gpu: that it is for.
+        settings: an unlocked config; its images have CIFAR-100's size and number.
+        gpu: the device to compile for.
         program: ``"train"`` or ``"eval"``.
     """
-    from jax_resnet import device
-    from jax_resnet.data import DatasetInfo
-    from jax_resnet.parallel import Devices
-    from jax_resnet.plan import Plan
-    from jax_resnet.sums import Sums
-
     if settings.data.placement == "auto":
         settings.data.placement = "device"  # There is no GPU to ask for its memory.
     mean, std = normalization()
     names = tuple(map(str, range(NUM_CLASSES)))
     info = DatasetInfo("random", "1", (32, 32, 3), names, (), (), mean, std)
-    sizes: Any = SimpleNamespace(n_train=TRAIN_IMAGES, n_eval=TEST_IMAGES)
-    programs, state = Plan(settings, Devices((gpu,)), sizes, info).build(
-        jax.random.key(0)
-    )
+    builder = RunBuilder(settings, Devices((gpu,)), info, TRAIN_IMAGES, TEST_IMAGES)
+    built = builder.build(jax.random.key(0))
     sharding = jax.sharding.SingleDeviceSharding(gpu)
-    state, sums, key, count = jax.tree.map(
+    state, metrics, count = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        (state, Sums.zeros(), jax.random.key(0), jax.numpy.int32(0)),
+        (built.state, RunningMetrics.zeros(), np.zeros((), np.int32)),
     )
     if program == "eval":
-        step, carry = programs.eval_step, (sums, count)
-        constants = (state.weights, *programs.feed.abstract_eval())
+        arrays = (*built.pipeline.abstract_eval(), state.weights)
+        lowered = built.steps.evaluate.lower((count, metrics), *arrays)
     else:
-        step, carry = programs.train_step_in(0), (state, sums)
-        constants = (*programs.feed.abstract_train(), key)
-    return step._call, (carry, count, *constants), device.compiler_options(gpu)
+        arrays = built.pipeline.abstract_train()
+        lowered = built.steps.train(0).lower((state, metrics), *arrays)
+    return lowered, device.compiler_options(gpu, alone=True)[0].values
 
 
 @dataclass(frozen=True)
@@ -198,9 +193,8 @@ class Compiled:
     seconds: float
 
 
-def compiled(function: Any, arguments: tuple, options: dict[str, Any]) -> Compiled:
-    """Compiles a jitted function for the device that its arguments are on."""
-    lowered = function.lower(*arguments)
+def compiled(lowered: Any, options: dict[str, Any]) -> Compiled:
+    """Compiles a program for the device that its arguments are on."""
     with tempfile.TemporaryDirectory() as folder:
         dump = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
         started = time.monotonic()
@@ -265,8 +259,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     load = os.getloadavg()[0]
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)
+    gpu = target(chosen.gpu)
     settings = config.load(chosen.config, overrides)
-    step = step_of(settings, target(chosen.gpu), chosen.program)
+    settings = config.with_dtype(settings, device.fastest_dtype(gpu)).unlock()
+    step = lowered_step(settings, gpu, chosen.program)
     model, train = settings.model, settings.train
     batch = {"train": train.batch_size, "eval": train.eval_batch_size}[chosen.program]
     work = [

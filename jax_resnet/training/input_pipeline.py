@@ -129,7 +129,9 @@ class InputPipeline:
             jax.ShapeDtypeStruct(
                 self.sizes.order_shape, jnp.int32, sharding=order_sharding
             ),
-            self.devices.place(jax.random.key(0)),
+            jax.ShapeDtypeStruct(
+                (), jax.random.key(0).dtype, sharding=self.devices.sharding(REPLICATED)
+            ),
         )
 
     def abstract_eval(self) -> tuple[jax.ShapeDtypeStruct, ...]:
