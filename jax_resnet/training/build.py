@@ -258,9 +258,9 @@ class RunBuilder:
         """The learning rate of each epoch's last step."""
         steps_per_epoch = self.batch_sizes.steps_per_epoch
         ends = np.arange(1, self.settings.train.epochs + 1) * steps_per_epoch
-        return np.asarray(
-            self._schedule(steps_per_epoch)(jnp.asarray(ends - 1))
-        ).tolist()
+        rates = self._schedule(steps_per_epoch)(jnp.asarray(ends - 1))
+        # Of a constant schedule there is one rate for all steps.
+        return np.broadcast_to(rates, ends.shape).tolist()
 
     def _optimizer(self, steps_per_epoch: int) -> optax.GradientTransformation:
         options = self.settings.optimizer
