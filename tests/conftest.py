@@ -1,6 +1,7 @@
 import os
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
+import gpu_choice  # first: it keeps JAX from the GPU
+
 os.environ.setdefault("MPLBACKEND", "agg")
 
 from jaxtyping import install_import_hook
@@ -47,11 +48,19 @@ def restored():
         jax.config.update(name, value)
 
 
+def pytest_configure(config):
+    # Nothing has asked JAX for a device yet.
+    gpu_choice.prepare(config.option.markexpr)
+
+
 def pytest_collection_modifyitems(config, items):
+    reasons = {"gpu": gpu_choice.reason_to_skip(config.option.markexpr)}
     if not config.getoption("--many-faults"):
+        reasons["many"] = "only with --many-faults"
+    for name, reason in reasons.items():
         for item in items:
-            if item.get_closest_marker("many"):
-                item.add_marker(pytest.mark.skip(reason="only with --many-faults"))
+            if reason and item.get_closest_marker(name):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_addoption(parser):
