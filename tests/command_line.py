@@ -37,7 +37,8 @@ def make_tiny(folder):
     config = folder / "tiny.py"
     config.write_text(TINY.format(configs=str(ROOT / "configs"), epochs=EPOCHS))
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
-    environment["PYTHONPATH"] = str(ROOT)
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
     return config, environment
 
 

@@ -15,6 +15,7 @@ from jax_resnet.training.build import RunBuilder, describe_data
 from jax_resnet.training.metrics import RunningMetrics
 from jax_resnet.training.run import Task, train
 
+KIND = "cpu" if gpu_choice.DRY else "gpu"  # of the card, to command lines
 STEPS = 20  # an epoch
 BATCH = 32
 # At ten times this rate, errors of rounding grow a hundred times in 20 steps.

@@ -2,6 +2,7 @@
 
 import gpu_choice
 import jax
+import numpy as np
 import pytest
 from card_fixtures import Steps, precision, settings_of, train_on
 
@@ -84,3 +85,9 @@ def made_on_card(tiny, card, tmp_path_factory):
 def made_on_cpu(tiny, cpu, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("made-on-cpu") / "run"
     return train_on(cpu, settings_of(tiny), workdir)
+
+
+@pytest.fixture(scope="session")
+def images():
+    """Of the shape that the runs are trained on."""
+    return np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), np.uint8)

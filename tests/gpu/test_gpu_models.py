@@ -1,13 +1,10 @@
 """What was trained on a GPU is the same model on the CPU, and the other way round."""
 
-import io
-
 import jax
 import numpy as np
 import pytest
 from card_fixtures import are_identical, assert_near, precision, settings_of
 from jax import export
-from PIL import Image
 
 from jax_resnet import checkpoint, config
 from jax_resnet.formats import stablehlo
@@ -16,11 +13,6 @@ from jax_resnet.training.metrics import RunningMetrics
 from jax_resnet.training.resume import resume_point, to_trees
 
 pytestmark = pytest.mark.gpu
-
-
-@pytest.fixture(scope="module")
-def images():
-    return np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), np.uint8)
 
 
 def logits_on(devices, run, images):
@@ -72,21 +64,3 @@ def test_an_exported_model_runs_on_the_card(card, cpu, made_on_card, images, tmp
         elsewhere = exported.call(images)
     assert elsewhere.devices() == {cpu.first}
     assert_near(found, elsewhere, 1e-4, "probabilities on both devices")
-
-
-def test_the_model_of_the_demo_answers_an_image(card, made_on_card, images):
-    pytest.importorskip("gradio", reason="the extra 'serve' is not installed")
-    served = pytest.importorskip("served")
-    contents = io.BytesIO()
-    Image.fromarray(images[0]).save(contents, "PNG")
-    with jax.default_device(card.first):
-        predictor = Predictor.restore(made_on_card.workdir)
-        demo = served.Served(predictor, max_batch=2)
-        demo.warm_up()
-        answer = demo(contents.getvalue(), "crop").as_dict()
-        (expected,) = predictor.predict(images[:1])
-    order = np.argsort(-expected)[:5]
-    names = [predictor.info.class_names[index] for index in order]
-    assert [guess["label"].replace("_", " ") for guess in answer["top5"]] == names
-    found = [guess["confidence"] for guess in answer["top5"]]
-    assert_near(np.array(found), expected[order], 1e-3, "confidences")

@@ -10,7 +10,14 @@ import gpu_choice
 import jax
 import numpy as np
 import pytest
-from card_fixtures import FIELDS, assert_near, assert_same_change, settings_of, train_on
+from card_fixtures import (
+    FIELDS,
+    KIND,
+    assert_near,
+    assert_same_change,
+    settings_of,
+    train_on,
+)
 from command_line import (
     assert_checkpoints_sound,
     final_arrays,
@@ -27,11 +34,8 @@ from jax_resnet.record import RunRecord
 pytestmark = pytest.mark.gpu
 
 # Long enough for a signal to come in the middle: some seconds of calls.
-IMAGES, EPOCHS = (1280, 4) if gpu_choice.DRY else (4096, 30)
-ON_CARD = (
-    f"--config.train.device={'cpu' if gpu_choice.DRY else 'gpu'}",
-    "--config.mesh.devices=1",
-)
+IMAGES, EPOCHS = (1280, 4) if gpu_choice.DRY else (4096, 20)
+ON_CARD = (f"--config.train.device={KIND}", "--config.mesh.devices=1")
 LONG_RUN = (
     *FIELDS,
     *ON_CARD,

@@ -61,7 +61,7 @@ def test_calls_are_the_same_bit_for_bit_in_a_deterministic_program(
     def deterministic(device, *, alone):
         return [
             dataclasses.replace(
-                choice, values={**choice.values, "xla_gpu_deterministic_ops": True}
+                choice, values={**choice.values, "xla_gpu_deterministic_ops": "True"}
             )
             for choice in compiler_options(device, alone=alone)
         ]
