@@ -13,7 +13,8 @@ from jax_resnet.interrupt import Interrupt
 from jax_resnet.processes import Processes
 from jax_resnet.training.build import RunBuilder, describe_data
 from jax_resnet.training.metrics import RunningMetrics
-from jax_resnet.training.run import Task, train
+from jax_resnet.training.run import train
+from jax_resnet.training.task import Task
 
 KIND = "cpu" if gpu_choice.DRY else "gpu"  # of the card, to command lines
 STEPS = 20  # an epoch
