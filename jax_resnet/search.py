@@ -6,7 +6,6 @@ held out of training select; the test images are measured, and never asked.
 """
 
 import dataclasses
-import itertools
 import statistics
 import sys
 import threading
@@ -33,7 +32,7 @@ from jax_resnet.training.run import train
 from jax_resnet.training.seeds import parse_seeds, results_of, run_each, with_seed
 from jax_resnet.training.task import Result
 from jax_resnet.trial_table import Row, Table
-from jax_resnet.trials import Base, Recipe, ablation, read_recipes
+from jax_resnet.trials import Base, Recipe, ablation, parse_rungs, read_recipes
 from jax_resnet.workdir import claimed
 
 HOLDOUT = 5000  # images, where neither the command line nor the config says
@@ -53,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     recipes = read_recipes(options.recipes)
     if options.ablate is not None:
         recipes = ablation(recipes, options.ablate)
-    rungs = _parse_rungs(
+    rungs = parse_rungs(
         str(settings.train.epochs) if options.epochs is None else options.epochs
     )
     seeds = parse_seeds(options.seeds)
@@ -107,16 +106,6 @@ def _parser() -> Parser:
         help="save and stop in time to have ended after so many seconds; exit code 75",
     )
     return parser
-
-
-def _parse_rungs(text: str) -> list[int]:
-    try:
-        rungs = [int(part) for part in text.split(",")]
-    except ValueError:
-        rungs = [0]
-    if rungs[0] < 1 or any(b <= a for a, b in itertools.pairwise(rungs)):
-        raise UserError(f"--epochs must be rising numbers such as 15,50, not {text!r}")
-    return rungs
 
 
 class Search:

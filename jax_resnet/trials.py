@@ -1,5 +1,6 @@
 """What a search trains: recipes over a base config."""
 
+import itertools
 import re
 import shlex
 import tomllib
@@ -112,6 +113,21 @@ def read_recipes(path: Path) -> dict[str, Recipe]:
     if not recipes:
         raise UserError(f"{str(path)!r} has no recipe: give each a table")
     return recipes
+
+
+def parse_rungs(text: str) -> list[int]:
+    """The epochs of ``15,50,150``.
+
+    Raises:
+        UserError: if they are not whole numbers that rise.
+    """
+    try:
+        rungs = [int(part) for part in text.split(",")]
+    except ValueError:
+        rungs = [0]
+    if rungs[0] < 1 or any(b <= a for a, b in itertools.pairwise(rungs)):
+        raise UserError(f"--epochs must be rising numbers such as 15,50, not {text!r}")
+    return rungs
 
 
 def ablation(recipes: Mapping[str, Recipe], name: str) -> dict[str, Recipe]:
