@@ -144,7 +144,8 @@ class Devices:
 
 def _place(leaf: Any, sharding: jax.sharding.Sharding) -> jax.Array:
     if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(_place(jax.random.key_data(leaf), sharding))
+        data = _place(jax.random.key_data(leaf), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
     if sharding.is_fully_addressable:
         return jax.device_put(leaf, sharding)
     array = np.asarray(leaf)

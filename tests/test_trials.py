@@ -51,8 +51,8 @@ def test_the_recipes_that_ship_can_be_trained(tmp_path):
     one = Devices((jax.devices()[0],))
     for name, recipe in recipes.items():
         settings = base.task(recipe, 50, tmp_path).settings
+        is_base = config.to_json(settings) == config.to_json(unchanged)
+        assert is_base == (name == "plus"), name
         settings = config.with_dtype(settings, "float32")
         counts = described.n_train, described.n_eval
         RunBuilder(settings, one, described.info, *counts).build(jax.random.key(0))
-        is_base = config.to_json(settings) == config.to_json(unchanged)
-        assert is_base == (name == "plus"), name
