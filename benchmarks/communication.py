@@ -16,6 +16,7 @@ from pathlib import Path
 
 import jax
 from tables import heading, table
+from variant import random_info
 
 DTYPES = {"f32": 4, "bf16": 2, "s32": 4, "u32": 4, "pred": 1}
 
@@ -75,7 +76,7 @@ def seconds_of_an_all_reduce(
 
 def compiled_step(depth: int, batch_size: int, devices: int, statistics: str) -> str:
     """The training step of the reference recipe on CIFAR-100's shapes, as HLO."""
-    from jax_resnet import config, data
+    from jax_resnet import config
     from jax_resnet.parallel import Devices
     from jax_resnet.training.build import RunBuilder
 
@@ -91,16 +92,7 @@ def compiled_step(depth: int, batch_size: int, devices: int, statistics: str) ->
     overrides = [f"--config.{name}={value}" for name, value in fields.items()]
     settings = config.load(str(reference), overrides)
     chosen = Devices(tuple(jax.devices()[:devices]))
-    info = data.DatasetInfo(
-        name="shapes",
-        version="1",
-        image_shape=(32, 32, 3),
-        class_names=tuple(map(str, range(100))),
-        superclass_names=(),
-        superclass_of=(),
-        mean=(0.5,) * 3,
-        std=(0.25,) * 3,
-    )
+    info = random_info()
     builder = RunBuilder(settings, chosen, info, n_train=batch_size, n_eval=devices)
     built = builder.build(jax.random.key(0))
     built.steps.compile(chosen.place(built.state))

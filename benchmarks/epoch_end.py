@@ -1,4 +1,4 @@
-"""What the end of an epoch costs: recording, reporting, saving a checkpoint.
+"""Times the end of an epoch: recording, reporting, saving a checkpoint.
 
     python benchmarks/epoch_end.py
 
@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tables
+from variant import random_info
 
 from jax_resnet import config, data
 from jax_resnet.command import Parser, run
@@ -105,16 +106,7 @@ def built_run(depth: int, epochs: int) -> tuple[RunBuilder, BuiltRun, data.Datas
     }
     overrides = [f"--config.{name}={value}" for name, value in fields.items()]
     settings = config.with_dtype(config.load(str(REFERENCE), overrides), "float32")
-    info = data.DatasetInfo(
-        name="random",
-        version="1",
-        image_shape=(32, 32, 3),
-        class_names=tuple(map(str, range(100))),
-        superclass_names=(),
-        superclass_of=(),
-        mean=(0.5,) * 3,
-        std=(0.25,) * 3,
-    )
+    info = random_info()
     n = BATCH * STEPS
     split = data.Split(np.zeros((n, 32, 32, 3), np.uint8), np.zeros(n, np.int32))
     evaluation = data.Split(split.images[:BATCH], split.labels[:BATCH])
@@ -129,7 +121,7 @@ def built_run(depth: int, epochs: int) -> tuple[RunBuilder, BuiltRun, data.Datas
 
 @dataclass(frozen=True)
 class Seconds:
-    """What a run of all epochs took.
+    """The seconds that all epochs took.
 
     Attributes:
         wall: by the clock.

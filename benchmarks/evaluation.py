@@ -19,7 +19,7 @@ import numpy as np
 import tables
 from jax_variants import build
 from step_changes import BASELINE, CHANGES
-from variant import TRAIN_IMAGES, Options, random_split
+from variant import TRAIN_IMAGES, Options, random_info, random_split
 
 from jax_resnet import data, model
 from jax_resnet.command import Parser, run
@@ -153,16 +153,7 @@ def _resident(chosen: argparse.Namespace, size: int, on_gpu: bool) -> Classify:
 
 
 def _random_model(depth: int, dtype: Dtype) -> tuple[RunRecord, dict[str, np.ndarray]]:
-    info = data.DatasetInfo(
-        name="random",
-        version="1.0.0",
-        image_shape=(32, 32, 3),
-        class_names=tuple(str(c) for c in range(CLASSES)),
-        superclass_names=(),
-        superclass_of=(),
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
-    )
+    info = random_info()
     architecture = Architecture(
         depth=depth,
         width=1,

@@ -27,11 +27,10 @@ import tables
 from arguments import add_output, check_output
 from hlo_operations import Operation, kind_of, kinds, operations_of_a_step
 from ml_collections import ConfigDict
-from variant import NUM_CLASSES, TRAIN_IMAGES, normalization
+from variant import TRAIN_IMAGES, random_info
 
 from jax_resnet import config, device
 from jax_resnet.command import Parser, run
-from jax_resnet.data import DatasetInfo
 from jax_resnet.errors import UserError
 from jax_resnet.history import installed_versions
 from jax_resnet.parallel import Devices
@@ -118,10 +117,8 @@ def lowered_step(
     """
     if settings.data.placement == "auto":
         settings.data.placement = "device"  # There is no GPU to ask for its memory.
-    mean, std = normalization()
-    names = tuple(map(str, range(NUM_CLASSES)))
-    info = DatasetInfo("random", "1", (32, 32, 3), names, (), (), mean, std)
-    builder = RunBuilder(settings, Devices((gpu,)), info, TRAIN_IMAGES, TEST_IMAGES)
+    sizes = TRAIN_IMAGES, TEST_IMAGES
+    builder = RunBuilder(settings, Devices((gpu,)), random_info(), *sizes)
     built = builder.build(jax.random.key(0))
     sharding = jax.sharding.SingleDeviceSharding(gpu)
     state, metrics, count = jax.tree.map(
@@ -139,11 +136,11 @@ def lowered_step(
 
 @dataclass(frozen=True)
 class Launches:
-    """What the host starts, by kind, as XLA names it.
+    """Launches from the host, by XLA's names of their kinds.
 
     Attributes:
-        step: in each turn of the loop; none where the loop is part of a graph.
-        call: before and after the loop, and the loop itself.
+        step: launches in each turn of the loop; none if the loop is part of a graph.
+        call: launches before and after the loop, and the loop itself.
     """
 
     step: collections.Counter[str]
@@ -151,17 +148,17 @@ class Launches:
 
 
 def launches(thunks: str) -> Launches:
-    """Counts what the host starts.
+    """Counts the launches from the host.
 
     Args:
         thunks: XLA's dump of a program's thunks.
     """
     found = Launches(collections.Counter(), collections.Counter())
-    # How far what the host starts in a turn is indented, if it starts anything there.
+    # The indentation of launches in a turn of the loop, once there is one.
     in_loop, indent, loop = False, 0, 0
     for line in thunks.splitlines():
         if re.match(" *(condition|body):", line):
-            # Of a loop within a graph or a loop, nothing more is counted.
+            # A loop within a graph or another loop is not counted further.
             if loop == 0:
                 in_loop, indent = True, 0
         elif thunk := re.match(r"( *)\d+:\s+k(\w+)", line):
@@ -178,13 +175,13 @@ def launches(thunks: str) -> Launches:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A program and what is known of it.
+    """A compiled program, analysed.
 
     Attributes:
-        operations: of a step.
-        launches: of the host; None where XLA wrote nothing about them.
-        memory: JAX's analysis.
-        seconds: that compilation took.
+        operations: the operations of a step.
+        launches: launches from the host; None if XLA has not written its thunks.
+        memory: JAX's analysis of the program's memory.
+        seconds: duration of compilation.
     """
 
     operations: list[Operation]

@@ -9,7 +9,7 @@ BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2} | dict.fromkeys(
     ("f32", "s32", "u32"), 4
 )
 _WIDE = 8  # bytes of every other type
-# What is no work: names for parts of what is there.
+# Instructions that do no work, such as names for parts of an array.
 _FREE = {
     "after-all",
     "bitcast",
@@ -33,11 +33,11 @@ class Operation:
     """An instruction that becomes work on the device.
 
     Attributes:
-        code: such as ``fusion``.
-        source: where in the Python program it comes from, by JAX.
-        target: of a call of a library, its function; "" for others.
+        code: its kind in HLO, such as ``fusion``.
+        source: the place in the Python program that it comes from, by JAX.
+        target: the function, if it calls a library; "" otherwise.
         results: type and number of elements of each array that it writes.
-        operands: likewise of what it reads.
+        operands: type and number of elements of each array that it reads.
         inner: the codes of the instructions that a fusion holds.
     """
 
@@ -50,7 +50,7 @@ class Operation:
 
     @property
     def bytes(self) -> int:
-        """Of all that is read and written, each array once and whole."""
+        """Bytes that it reads and writes, each array once and whole."""
         arrays = (*self.results, *self.operands)
         return sum(BYTES.get(kind, _WIDE) * count for kind, count in arrays)
 
@@ -123,7 +123,7 @@ def _arrays(text: str) -> tuple[tuple[str, int], ...]:
 
 
 def _operands(rest: str) -> str:
-    """What stands before the bracket that closes the operands."""
+    """The text up to the bracket that closes the operands."""
     open_brackets = 1
     for place, character in enumerate(rest):
         open_brackets += {"(": 1, ")": -1}.get(character, 0)
@@ -185,10 +185,10 @@ def kinds(training: bool) -> tuple[str, ...]:
 
 
 def kind_of(operation: Operation, *, training: bool = True) -> str:
-    """What an operation does, as far as its text tells.
+    """The kind of an operation, as far as its text shows it.
 
     Args:
-        operation: of a compiled step.
-        training: of the training step, and not of evaluation's.
+        operation: an operation of a compiled step.
+        training: whether it is the training step, not that of evaluation.
     """
     return next((k for k in kinds(training)[:-1] if _KINDS[k](operation)), OTHER)

@@ -15,6 +15,7 @@ from variant import (
     Options,
     Variant,
     normalization,
+    random_info,
     random_split,
     reference_augmentation,
 )
@@ -98,16 +99,7 @@ def build(
         dtype=options.dtype,
     )
     graphdef, state = create_train_state(network_changed(network, change), sgd)
-    info = data.DatasetInfo(
-        name="random",
-        version="1",
-        image_shape=(32, 32, 3),
-        class_names=tuple(map(str, range(NUM_CLASSES))),
-        superclass_names=(),
-        superclass_of=(),
-        mean=mean,
-        std=std,
-    )
+    info = random_info()
     preprocessing = Preprocessing(
         augment.build(recipe, settings, mean=mean, std=std),
         partial(augment.normalize, mean=mean, std=std),

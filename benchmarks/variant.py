@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from jax_resnet import config
+from jax_resnet.data import DatasetInfo
 
 # In the table's order. Those that end in -augment or -alone make batches, and train
 # nothing.
@@ -98,6 +99,21 @@ def random_split() -> tuple[UInt8[np.ndarray, "n 32 32 3"], Int32[np.ndarray, " 
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (TRAIN_IMAGES, 32, 32, 3), np.uint8)
     return images, rng.integers(0, NUM_CLASSES, TRAIN_IMAGES, np.int32)
+
+
+def random_info() -> DatasetInfo:
+    """Describes images of CIFAR-100's shape and classes that mean nothing."""
+    mean, std = normalization()
+    return DatasetInfo(
+        name="random",
+        version="1",
+        image_shape=(32, 32, 3),
+        class_names=tuple(map(str, range(NUM_CLASSES))),
+        superclass_names=(),
+        superclass_of=(),
+        mean=mean,
+        std=std,
+    )
 
 
 def reference_augmentation(options: Options) -> tuple[list[str], dict[str, Any]]:

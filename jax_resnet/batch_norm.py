@@ -124,7 +124,7 @@ def _backward(
     level, slope = _means(sums, x, axis_name)
     slope = slope * lax.square(inverse)
     if rectify:
-        # The same from what is read in any case: this pass then need not read y.
+        # The sign is computed again, so that this pass over the pixels need not read y.
         passed = jnp.where(_affine(centred, scale, bias, inverse) > 0, dy, 0.0)
     dx = _row(inverse * scale) * (passed - _row(level) - centred * _row(slope))
     return dx.astype(x.dtype), dscale, dbias

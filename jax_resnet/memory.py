@@ -1,4 +1,4 @@
-"""What happens when the memory of the device or the machine runs out."""
+"""Running out of memory, on the device or the machine."""
 
 import os
 import resource

@@ -26,7 +26,7 @@ def layer(kind, dtype="float32", axis_name=None):
     )
     rng = np.random.default_rng(1)
     for variable in (made.scale, made.bias, made.mean):
-        # Flax rounds them to its dtype: what that leaves as it is.
+        # Flax rounds them to its dtype, so they are numbers that this leaves alone.
         rounded = jnp.asarray(rng.standard_normal(SHAPE[-1]), jnp.bfloat16)
         variable[...] = rounded.astype(jnp.float32)
     return made
@@ -50,7 +50,7 @@ def drawn(dtype):
 
 
 def computed(call, kind, dtype, rectify, devices=1):
-    """What a layer gives, all gradients, and the running statistics."""
+    """A layer's output, all its gradients, and its running statistics."""
     axis_name = AXIS if devices > 1 else None
     graphdef, *parts = nnx.split(layer(kind, dtype, axis_name), nnx.Param, ...)
     # Arrays, for variables cannot be changed in another trace than their own.

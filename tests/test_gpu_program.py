@@ -10,7 +10,7 @@ from hlo_operations import kind_of, kinds, operations_of_a_step
 
 from jax_resnet.errors import UserError
 
-# What XLA writes, cut down to one operation of each kind.
+# XLA's text, cut down to one operation of each kind.
 PROGRAM = """\
 HloModule jit_looped
 

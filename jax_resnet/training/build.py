@@ -242,7 +242,7 @@ class RunBuilder:
             return placement == "stream"
         images = self.n_train + self.n_eval
         size = images * math.prod(self.info.image_shape)
-        # The rest is for the activations, and for what else there is.
+        # Leave two thirds of the memory to activations and other programs.
         return size > available_bytes(self.devices.first) / 3
 
     def with_initial_model(self, state: TrainState) -> TrainState:
@@ -259,8 +259,7 @@ class RunBuilder:
         steps_per_epoch = self.batch_sizes.steps_per_epoch
         ends = np.arange(1, self.settings.train.epochs + 1) * steps_per_epoch
         rates = self._schedule(steps_per_epoch)(jnp.asarray(ends - 1))
-        # Of a constant schedule there is one rate for all steps.
-        return np.broadcast_to(rates, ends.shape).tolist()
+        return np.asarray(rates).tolist()
 
     def _optimizer(self, steps_per_epoch: int) -> optax.GradientTransformation:
         options = self.settings.optimizer

@@ -44,6 +44,11 @@ class StepsPerCall:
     def __post_init__(self) -> None:
         self.count = self.fixed or 1
 
+    @property
+    def is_short(self) -> bool:
+        """Whether a call is short enough for another to be queued behind it."""
+        return self.count * self.agreed <= LONG_CALL_SECONDS
+
     def agree(self, seconds_per_step: float) -> None:
         """Takes the seconds of a step that all processes agree on."""
         self.agreed = seconds_per_step
@@ -149,8 +154,7 @@ class CallQueue:
 
     def looks_ahead(self, step: MultiStep) -> bool:
         """Whether another call is queued before the results of one are read."""
-        pace = self._paces[step]
-        return pace.count * pace.agreed <= LONG_CALL_SECONDS
+        return self._paces[step].is_short
 
     def wait(self) -> None:
         """Waits until all calls are done and their results are read."""
@@ -170,7 +174,7 @@ class CallQueue:
             stop=self._wants_to_stop(pace),
             seconds_per_step=pace.measured,
         )
-        ahead = pace.count * pace.agreed <= LONG_CALL_SECONDS
+        ahead = pace.is_short
         self._queued.append(_Call(results, vote, count, done, pace, watch))
         while len(self._queued) > ahead:
             self._read()

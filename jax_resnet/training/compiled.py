@@ -150,7 +150,7 @@ class CompiledSteps:
             partial(copy_arrays, (state, metrics, metrics)),
             partial(copy_arrays, metrics),
         ]
-        if self._loops:  # what the first calls are tried on
+        if self._loops:  # the first call of a step is tried on a copy
             jobs.append(partial(copy_arrays, (state, metrics)))
         if self.statistics is not None:
             total = self.statistics_carry(state, 0)

@@ -147,7 +147,7 @@ class InputPipeline:
         )
 
     def compile(self) -> None:
-        """Compiles what makes the order of an epoch."""
+        """Compiles the program that orders the images of an epoch."""
         key = self._place_order_key(jax.random.key(0))
         self._epoch_order = self._epoch_order.lower(key, np.int32(0)).compile()
 
@@ -165,6 +165,7 @@ class InputPipeline:
         self._evaluation = (dataset.evaluation.images, dataset.evaluation.labels)
         self._step_key = self.devices.place(step_key)
         self._order_key = self._place_order_key(order_key)
+        self._ordered_epoch = -1
         if self._streamed:
             steps, parts, size = self.sizes.order_shape
             own = size // self.devices.count
@@ -179,10 +180,11 @@ class InputPipeline:
     def train_chunks(self, epoch: int, step: int) -> Iterator[Chunk]:
         """The images of an epoch, from one of its steps on."""
         if not self._streamed:
-            order = self._epoch_order(self._order_key, np.int32(epoch))
-            yield self._train_chunk_of(
-                self.sizes.steps_per_epoch, self._resident, order
-            )
+            if self._ordered_epoch != epoch:  # an epoch may be asked for again
+                order = self._epoch_order(self._order_key, np.int32(epoch))
+                steps, self._ordered_epoch = self.sizes.steps_per_epoch, epoch
+                self._chunk = self._train_chunk_of(steps, self._resident, order)
+            yield self._chunk
             return
         for index in range(step // self._train_steps, self._count("train")):
             yield self._next("train", epoch, index)

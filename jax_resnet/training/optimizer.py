@@ -46,7 +46,8 @@ def make_schedule(
         "cosine": lambda: optax.cosine_decay_schedule(learning_rate, steps),
         "linear": lambda: optax.linear_schedule(learning_rate, 0.0, steps),
         "step": lambda: optax.piecewise_constant_schedule(learning_rate, boundaries),
-        "constant": lambda: optax.constant_schedule(learning_rate),
+        # Optax's has one rate whatever the number of steps that it is asked for.
+        "constant": lambda: lambda step: jnp.full_like(step, learning_rate),
     }
     if name not in decays:
         raise UserError(

@@ -26,8 +26,8 @@ FREE_FIELDS = (
     "train.compilation_cache",
     "checkpoint.keep_latest",
 )
-# Fields and groups that a run can go on with changed, if it says so: its state stays
-# what it is, and its steps are counted as before.
+# Fields and groups that --accept-changes lets a run resume with changed. Its state and
+# the count of its steps stay the same.
 CHANGEABLE_FIELDS = (
     "augment.",
     "mix.",
@@ -50,9 +50,9 @@ class ResumePoint:
     """Where a run goes on.
 
     Attributes:
-        checkpoint: the latest.
-        record: what the checkpoint says.
-        changes: of the config, each in words.
+        checkpoint: the latest checkpoint.
+        record: the record in the checkpoint.
+        changes: accepted changes of the config, in words.
     """
 
     checkpoint: Checkpoint
@@ -98,7 +98,7 @@ def resume_point(
     Args:
         workdir: the run directory.
         settings: the config of the run to go on with, as JSON.
-        accept_changes: in the :data:`CHANGEABLE_FIELDS`.
+        accept_changes: accept changes of the :data:`CHANGEABLE_FIELDS`.
 
     Raises:
         UserError: if the workdir holds a run of another config.
@@ -159,7 +159,7 @@ def _changes(
 def to_trees(
     state: TrainState, metrics: RunningMetrics, *, epoch_ends: bool
 ) -> tuple[Tree, Tree]:
-    """The trees of a checkpoint: the model, and what else training goes on with.
+    """Returns the two trees of a checkpoint: the model, and the rest of the state.
 
     Args:
         state: in host memory.

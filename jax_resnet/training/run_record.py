@@ -60,7 +60,7 @@ def new_record(
 
 
 def resumed_record(point: ResumePoint, builder: RunBuilder) -> RunRecord:
-    """Returns the record of a run that resumes, with what was changed.
+    """Returns the record of a run that resumes, with its accepted changes.
 
     Raises:
         UserError: if the teacher is another one than before.
@@ -82,7 +82,7 @@ def resumed_record(point: ResumePoint, builder: RunBuilder) -> RunRecord:
 
 
 def _changeable(builder: RunBuilder) -> dict[str, Any]:
-    """What the info says of fields that a run can resume with changed."""
+    """Attributes of the info that follow fields that may change on resuming."""
     settings = builder.settings
     epochs, decay = settings.train.epochs, settings.ema.decay
     image_size, teacher = builder.info.image_shape[0], builder.teacher

@@ -20,7 +20,7 @@ from jax_resnet.training.state import TrainState
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What there is to save and to report at some step of a run.
+    """The state and record to save and report at some step.
 
     Attributes:
         state: the state, on the devices or in host memory.
@@ -43,7 +43,7 @@ class RunWriter:
     shorter than a save, the newest state is saved, and before it the best one not yet
     saved.
 
-    A context manager: on leaving it, what is queued is completed.
+    A context manager, which completes all queued saves and reports when it is left.
 
     Where several processes train together, orbax's collectives have to come in the same
     order as those of the steps, in each process. All is then done in the thread that
@@ -55,8 +55,8 @@ class RunWriter:
 
     Args:
         workdir: the run directory; this run's alone.
-        processes: the processes of the run. All of them save, waiting for each other,
-            and the first one reports.
+        processes: the processes that train together. All of them save, waiting for
+            each other, and the first one reports.
         record: the record of the run so far.
         keep_latest: number of latest checkpoints to keep.
 
@@ -122,7 +122,7 @@ class RunWriter:
             self._changed.notify()
 
     def raise_failure(self) -> None:
-        """Raises what has gone wrong in the background, if anything."""
+        """Raises the error that stopped the background thread, if there is one."""
         if self._failure is not None:
             raise self._failure
 
@@ -143,7 +143,7 @@ class RunWriter:
             return taken
 
     def _chosen(self, snapshots: list[Snapshot]) -> list[Snapshot]:
-        """The newest snapshot, and before it the best if it beats what was saved."""
+        """Returns the newest snapshot, and before it the best one if it is better."""
         newest = snapshots[-1]
         epochs = (snapshot for snapshot in snapshots if snapshot.epoch_ends)
         best = max(epochs, key=_rank, default=None)
@@ -170,7 +170,7 @@ class RunWriter:
         self._started = snapshot
 
     def _complete_started(self) -> None:
-        """Completes the save that was started last, and reports what is in it."""
+        """Completes the save that was started last, and reports its epochs."""
         started, self._started = self._started, None
         if started is None:
             return

@@ -95,7 +95,7 @@ def train_seeds(
 ) -> list[Result | None]:
     """Trains a run of each seed in ``WORKDIR/seed-N``, and writes a table of them.
 
-    Each gives what it would give alone.
+    Each run equals the same run made alone.
 
     Args:
         task: the run; only seed, workdir and command differ.

@@ -110,7 +110,7 @@ def _select_devices(task: Task, devices: Devices | None, say: Say) -> Devices:
 def _compiled(
     builder: RunBuilder, built: BuiltRun, point: ResumePoint | None
 ) -> tuple[tuple[TrainState, RunningMetrics], float]:
-    """Compiles the steps; returns what they begin with, and the seconds it took."""
+    """Compiles the steps; returns their first carry, and the seconds it took."""
     place, steps = builder.devices.place, built.steps
     metrics = place(RunningMetrics.zeros())
     if point is None:
@@ -136,7 +136,7 @@ def _record(
     point: ResumePoint | None,
     say: Say,
 ) -> RunRecord:
-    """The record of the run, new or resumed; says which."""
+    """Returns the record, new or resumed, and says which it is."""
     if point is not None:
         record = resumed_record(point, builder)
         say(f"resuming at step {int(state.step)}, {len(record.history)} epochs done")

@@ -40,7 +40,7 @@ class Result:
     Attributes:
         workdir: the run directory.
         record: the record of the run, with the history of its epochs.
-        stopped_by: what stopped the run before its last epoch, such as ``SIGTERM`` or
+        stopped_by: reason to stop before the last epoch, such as ``SIGTERM`` or
             ``time limit``; None if it is complete.
     """
 

@@ -1,4 +1,4 @@
-"""The card that is tested, the CPU that it is compared with, and what they share."""
+"""Fixtures: the card under test, and the CPU to compare it with."""
 
 import gpu_choice
 import jax

@@ -1,4 +1,4 @@
-"""The demo answers on a GPU what the model of the run says."""
+"""The demo on a GPU gives the answers of the trained model."""
 
 import base64
 import importlib.util

@@ -1,4 +1,4 @@
-"""What was trained on a GPU is the same model on the CPU, and the other way round."""
+"""A model trained on a GPU is the same model on the CPU, and the reverse."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""What is saved and reported behind the training loop, and in which order."""
+"""Saves and reports behind the training loop, and their order."""
 
 import json
 import threading
@@ -31,7 +31,7 @@ def records():
 
 @pytest.fixture
 def saving(monkeypatch):
-    """The steps whose saving has begun, and what the first one waits for."""
+    """The steps whose save has begun, and the event that saves wait for."""
     begun, go_on, save = [], threading.Event(), Writer.save
 
     def waiting(self, step, **trees):
