@@ -21,8 +21,8 @@ pytestmark = pytest.mark.gpu
 ONE_BY_ONE = [1] * STEPS
 # Tolerances of a loss and of the change by the steps, see ``assert_same_change``.
 # Programs and devices round differently: by 1e-6 in a convolution, by 1e-5 with
-# Winograd's algorithm. On a CPU, errors of 1e-5 in all convolutions and their gradients came to
-# 1e-5 and 5e-3 in these steps. One step too few is a change of 5e-2.
+# Winograd's algorithm. On a CPU, errors of 1e-5 in all convolutions and their gradients
+# came to 1e-5 and 5e-3 in these steps. One step too few is a change of 5e-2.
 LOSS, CHANGE = 1e-4, 2e-2
 
 
