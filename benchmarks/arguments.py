@@ -8,8 +8,8 @@ from pathlib import Path
 import jax
 from variant import TRAIN_IMAGES, Options
 
-from jax_resnet.command import Parser
-from jax_resnet.errors import UserError, nearest
+from jax_resnet.runtime.command_line import Parser
+from jax_resnet.runtime.errors import UserError, nearest
 
 
 def training_parser(

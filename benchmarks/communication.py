@@ -77,7 +77,7 @@ def seconds_of_an_all_reduce(
 def compiled_step(depth: int, batch_size: int, devices: int, statistics: str) -> str:
     """The training step of the reference recipe on CIFAR-100's shapes, as HLO."""
     from jax_resnet import config
-    from jax_resnet.parallel import Devices
+    from jax_resnet.distributed.mesh import DeviceMesh
     from jax_resnet.training.build import RunBuilder
 
     reference = Path(__file__).parent.parent / "configs" / "resnet56.py"
@@ -91,7 +91,7 @@ def compiled_step(depth: int, batch_size: int, devices: int, statistics: str) ->
     }
     overrides = [f"--config.{name}={value}" for name, value in fields.items()]
     settings = config.load(str(reference), overrides)
-    chosen = Devices(tuple(jax.devices()[:devices]))
+    chosen = DeviceMesh(tuple(jax.devices()[:devices]))
     info = random_info()
     builder = RunBuilder(settings, chosen, info, n_train=batch_size, n_eval=devices)
     built = builder.build(jax.random.key(0))
@@ -116,7 +116,7 @@ def main() -> None:
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", options.devices)
 
-    from jax_resnet.history import installed_versions
+    from jax_resnet.checkpoint.history import installed_versions
 
     work = [
         f"Work: a training step of ResNet-{options.depth}, batch "

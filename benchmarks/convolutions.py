@@ -22,10 +22,10 @@ import tables
 from convolution_programs import OPERATIONS, Operands, programs, random_operands
 from rounds import say
 
-from jax_resnet import device
-from jax_resnet.command import Parser, run
-from jax_resnet.errors import UserError
-from jax_resnet.history import installed_versions
+from jax_resnet.checkpoint.history import installed_versions
+from jax_resnet.distributed import device
+from jax_resnet.runtime.command_line import Parser, run
+from jax_resnet.runtime.errors import UserError
 
 LAYERS = ((32, 16), (16, 32), (8, 64))  # side of the image, channels
 KERNELS = "jax, its kernels alone"

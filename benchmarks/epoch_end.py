@@ -25,21 +25,21 @@ import tables
 from variant import random_info
 
 from jax_resnet import config, data
-from jax_resnet.command import Parser, run
-from jax_resnet.errors import UserError
-from jax_resnet.history import Clock, installed_versions
-from jax_resnet.interrupt import Interrupt
-from jax_resnet.parallel import REPLICATED, Devices
-from jax_resnet.processes import Processes
-from jax_resnet.progress import Progress
+from jax_resnet.checkpoint.history import Clock, installed_versions
+from jax_resnet.distributed.mesh import REPLICATED, DeviceMesh
+from jax_resnet.distributed.processes import Processes
+from jax_resnet.model.weights import parameter_count
+from jax_resnet.reporting.progress import Progress
+from jax_resnet.runtime.command_line import Parser, run
+from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.signals import Interrupt
 from jax_resnet.training.build import BuiltRun, RunBuilder
-from jax_resnet.training.calls import CallQueue
+from jax_resnet.training.call_queue import CallQueue
 from jax_resnet.training.loop import Loop, LoopConfig
 from jax_resnet.training.metrics import RunningMetrics
 from jax_resnet.training.multi_step import MultiStep
-from jax_resnet.training.run_record import new_record
+from jax_resnet.training.run_metadata import new_record
 from jax_resnet.training.run_writer import RunWriter
-from jax_resnet.weights import parameter_count
 
 REFERENCE = Path(__file__).parent.parent / "configs" / "resnet56.py"
 # Images of a step, and steps of an epoch: long ones, as calls on an accelerator are.
@@ -110,7 +110,7 @@ def built_run(depth: int, epochs: int) -> tuple[RunBuilder, BuiltRun, data.Datas
     n = BATCH * STEPS
     split = data.Split(np.zeros((n, 32, 32, 3), np.uint8), np.zeros(n, np.int32))
     evaluation = data.Split(split.images[:BATCH], split.labels[:BATCH])
-    devices = Devices((jax.local_devices(backend="cpu")[0],))
+    devices = DeviceMesh((jax.local_devices(backend="cpu")[0],))
     builder = RunBuilder(settings, devices, info, n_train=n, n_eval=BATCH)
     return (
         builder,

@@ -21,17 +21,18 @@ from jax_variants import build
 from step_changes import BASELINE, CHANGES
 from variant import TRAIN_IMAGES, Options, random_info, random_split
 
-from jax_resnet import data, model
-from jax_resnet.command import Parser, run
-from jax_resnet.device import describe
-from jax_resnet.device import select as select_device
-from jax_resnet.errors import UserError
-from jax_resnet.formats.imported import record_of
-from jax_resnet.history import installed_versions
+from jax_resnet import data
+from jax_resnet.checkpoint.history import installed_versions
+from jax_resnet.checkpoint.metadata import Architecture, RunMetadata
+from jax_resnet.distributed.device import describe
+from jax_resnet.distributed.device import select as select_device
+from jax_resnet.formats.pytorch_import import record_of
+from jax_resnet.model import resnet
+from jax_resnet.model.weights import split, to_arrays
 from jax_resnet.predict import Predictor
-from jax_resnet.record import Architecture, RunRecord
+from jax_resnet.runtime.command_line import Parser, run
+from jax_resnet.runtime.errors import UserError
 from jax_resnet.training.metrics import RunningMetrics
-from jax_resnet.weights import split, to_arrays
 
 CLASSES = 100
 TEST_IMAGES = 10_000  # of CIFAR-100
@@ -152,7 +153,9 @@ def _resident(chosen: argparse.Namespace, size: int, on_gpu: bool) -> Classify:
     return classify
 
 
-def _random_model(depth: int, dtype: Dtype) -> tuple[RunRecord, dict[str, np.ndarray]]:
+def _random_model(
+    depth: int, dtype: Dtype
+) -> tuple[RunMetadata, dict[str, np.ndarray]]:
     info = random_info()
     architecture = Architecture(
         depth=depth,
@@ -162,7 +165,7 @@ def _random_model(depth: int, dtype: Dtype) -> tuple[RunRecord, dict[str, np.nda
         num_classes=CLASSES,
         in_channels=3,
     )
-    _, params, batch_stats = split(model.initialize(jax.random.key(0), **architecture))
+    _, params, batch_stats = split(resnet.initialize(jax.random.key(0), **architecture))
     arrays = to_arrays({"state": {"params": params, "batch_stats": batch_stats}})
     return record_of(architecture, arrays, info, title="random", command=""), arrays
 

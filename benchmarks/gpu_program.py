@@ -29,11 +29,12 @@ from hlo_operations import Operation, kind_of, kinds, operations_of_a_step
 from ml_collections import ConfigDict
 from variant import TRAIN_IMAGES, random_info
 
-from jax_resnet import config, device
-from jax_resnet.command import Parser, run
-from jax_resnet.errors import UserError
-from jax_resnet.history import installed_versions
-from jax_resnet.parallel import Devices
+from jax_resnet import config
+from jax_resnet.checkpoint.history import installed_versions
+from jax_resnet.distributed import device
+from jax_resnet.distributed.mesh import DeviceMesh
+from jax_resnet.runtime.command_line import Parser, run
+from jax_resnet.runtime.errors import UserError
 from jax_resnet.training.build import RunBuilder
 from jax_resnet.training.metrics import RunningMetrics
 
@@ -118,7 +119,7 @@ def lowered_step(
     if settings.data.placement == "auto":
         settings.data.placement = "device"  # There is no GPU to ask for its memory.
     sizes = TRAIN_IMAGES, TEST_IMAGES
-    builder = RunBuilder(settings, Devices((gpu,)), random_info(), *sizes)
+    builder = RunBuilder(settings, DeviceMesh((gpu,)), random_info(), *sizes)
     built = builder.build(jax.random.key(0))
     sharding = jax.sharding.SingleDeviceSharding(gpu)
     state, metrics, count = jax.tree.map(

@@ -20,9 +20,12 @@ from variant import (
     reference_augmentation,
 )
 
-from jax_resnet import augment, data, device, model
-from jax_resnet.history import installed_versions
-from jax_resnet.parallel import REPLICATED, Devices
+from jax_resnet import data
+from jax_resnet.augment import compose
+from jax_resnet.checkpoint.history import installed_versions
+from jax_resnet.distributed import device
+from jax_resnet.distributed.mesh import REPLICATED, DeviceMesh
+from jax_resnet.model import resnet
 from jax_resnet.training import optimizer
 from jax_resnet.training.build import BuiltRun
 from jax_resnet.training.compiled import CompiledSteps
@@ -92,7 +95,7 @@ def build(
     )
     if change.flat_optimizer:
         sgd = optax.flatten(sgd)
-    network = model.initialize(
+    network = resnet.initialize(
         jax.random.key(0),
         depth=options.depth,
         num_classes=NUM_CLASSES,
@@ -101,8 +104,8 @@ def build(
     graphdef, state = create_train_state(network_changed(network, change), sgd)
     info = random_info()
     preprocessing = Preprocessing(
-        augment.build(recipe, settings, mean=mean, std=std),
-        partial(augment.normalize, mean=mean, std=std),
+        compose.build(recipe, settings, mean=mean, std=std),
+        partial(compose.normalize, mean=mean, std=std),
     )
     sizes = BatchSizes(
         n_train=TRAIN_IMAGES,
@@ -110,7 +113,7 @@ def build(
         train=options.batch_size,
         evaluation=eval_batch_size,
     )
-    devices = Devices((device.current(),))
+    devices = DeviceMesh((device.current(),))
     pipeline = InputPipeline(devices, sizes, info.image_shape)
     steps = CompiledSteps(
         Loss(graphdef, preprocessing),
@@ -165,7 +168,7 @@ class Augmentation(JaxVariant):
         super().__init__(options)
         recipe, settings = reference_augmentation(options)
         mean, std = normalization()
-        transform = augment.build(recipe, settings, mean=mean, std=std)
+        transform = compose.build(recipe, settings, mean=mean, std=std)
         batch_size = options.batch_size
         epoch_order = make_epoch_order(BatchSizes(TRAIN_IMAGES, 1, batch_size, 1))
 
@@ -182,7 +185,7 @@ class Augmentation(JaxVariant):
             return index + 1, augmented
 
         loop = None if options.device == "cpu" else counted
-        devices = Devices((device.current(),))
+        devices = DeviceMesh((device.current(),))
         self._step = MultiStep(step, devices, [REPLICATED] * 3, loop)
         self._carry = (jnp.int32(0), jnp.zeros((batch_size, 32, 32, 3)))
         order = epoch_order(jax.random.key(1), jnp.int32(0))

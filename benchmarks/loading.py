@@ -19,9 +19,9 @@ from multiprocessing import get_context
 import tables
 
 from jax_resnet import data
-from jax_resnet.command import Parser, run
-from jax_resnet.errors import UserError
-from jax_resnet.history import installed_versions
+from jax_resnet.checkpoint.history import installed_versions
+from jax_resnet.runtime.command_line import Parser, run
+from jax_resnet.runtime.errors import UserError
 
 
 def seconds_to_load(name: str, data_dir: str | None, cache_dir: str) -> float:

@@ -19,8 +19,8 @@ import tables
 from kernels import Kernel, busy, grouped, kind, seconds, shortened, traced
 from rounds import FailedError, with_flags
 
-from jax_resnet.command import run
-from jax_resnet.errors import UserError
+from jax_resnet.runtime.command_line import run
+from jax_resnet.runtime.errors import UserError
 
 
 def kernel_table(

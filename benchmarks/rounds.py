@@ -16,7 +16,7 @@ from typing import Any
 
 from variant import Options
 
-from jax_resnet.errors import UserError
+from jax_resnet.runtime.errors import UserError
 
 
 class FailedError(Exception):

@@ -28,9 +28,9 @@ import numpy as np
 from PIL import Image
 from tables import heading, table
 
-from jax_resnet.command import Parser, run
-from jax_resnet.errors import UserError
-from jax_resnet.history import installed_versions
+from jax_resnet.checkpoint.history import installed_versions
+from jax_resnet.runtime.command_line import Parser, run
+from jax_resnet.runtime.errors import UserError
 
 CALL = "/gradio_api/call/predict"
 VARIANTS = ("ours", "onnx", "torch")

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "serve"))
 import app
 from batching import Explain
 
-from jax_resnet import device
+from jax_resnet.distributed import device
 from jax_resnet.predict import Predictor
 
 

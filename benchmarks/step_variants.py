@@ -23,8 +23,8 @@ from rounds import Measurement, Result, measure, say
 from step_changes import BASELINE, CHANGES, LOOPS, PARTS
 from variant import WARM_UP_STEPS
 
-from jax_resnet.command import run
-from jax_resnet.errors import UserError
+from jax_resnet.runtime.command_line import run
+from jax_resnet.runtime.errors import UserError
 
 _MIB = 2**20
 _BUFFERS = "--xla_gpu_enable_command_buffer"

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from jax_resnet.formats.torch_names import to_torch
+from jax_resnet.formats.pytorch_names import to_torch
 
 
 class BasicBlock(nn.Module):

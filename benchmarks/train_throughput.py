@@ -18,8 +18,8 @@ import tables
 from rounds import Measurement, Result, measure
 from variant import LABELS, WARM_UP_STEPS, Options
 
-from jax_resnet.command import run
-from jax_resnet.errors import UserError
+from jax_resnet.runtime.command_line import run
+from jax_resnet.runtime.errors import UserError
 
 _MIB = 2**20
 # XLA for CPU leaves its fast convolutions aside in a loop, and torch.compile takes

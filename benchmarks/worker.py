@@ -11,7 +11,7 @@ import time
 
 from variant import LABELS, Options, SkippedError, Variant
 
-from jax_resnet.errors import UserError
+from jax_resnet.runtime.errors import UserError
 
 
 def build(name: str, options: Options) -> Variant:

@@ -14,8 +14,8 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from jax_resnet.errors import UserError, nearest
 from jax_resnet.fields import ADDED, check
+from jax_resnet.runtime.errors import UserError, nearest
 
 _PARSE_ERRORS = (flags.Error, ValueError, TypeError, SyntaxError)
 _OVERRIDE = re.compile(r"--?(?:no)?config\.(?P<field>[^=]*)")

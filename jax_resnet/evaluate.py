@@ -13,20 +13,21 @@ from typing import Any
 import jax
 import numpy as np
 
-from jax_resnet import data, device
-from jax_resnet.command import Parser, run
-from jax_resnet.errors import UserError
+from jax_resnet import data
+from jax_resnet.checkpoint.model_folder import is_model_folder
+from jax_resnet.checkpoint.temperature import save_temperature
+from jax_resnet.distributed import device
 from jax_resnet.evaluation import robustness
 from jax_resnet.evaluation.assessment import Assessment, assess
-from jax_resnet.evaluation.page import render, render_comparison
-from jax_resnet.evaluation.pictures import draw_all
+from jax_resnet.evaluation.figures import draw_all
+from jax_resnet.evaluation.metrics import mean_log_probabilities
+from jax_resnet.evaluation.report import render, render_comparison
+from jax_resnet.evaluation.statistics import LEVEL, mcnemar, over_seeds
 from jax_resnet.evaluation.text import format_evaluation
-from jax_resnet.evaluation.uncertainty import LEVEL, mcnemar, over_seeds
-from jax_resnet.metrics import mean_log_probabilities
-from jax_resnet.model_folder import is_model_folder
 from jax_resnet.predict import Predictor
-from jax_resnet.report import write_atomically
-from jax_resnet.temperature import save_temperature
+from jax_resnet.runtime.command_line import Parser, run
+from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.files import write_atomically
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

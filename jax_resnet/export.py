@@ -11,22 +11,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
-from jax_resnet import data, device
-from jax_resnet.command import Parser, run
-from jax_resnet.errors import UserError
+from jax_resnet import data
+from jax_resnet.distributed import device
 from jax_resnet.formats import (
     Probabilities,
-    agreement,
+    comparison,
     hub,
-    imported,
     onnx_model,
+    pytorch,
+    pytorch_import,
     safetensors_folder,
     space,
     stablehlo,
-    torch_file,
 )
 from jax_resnet.formats.output import new_output, require
 from jax_resnet.predict import Predictor
+from jax_resnet.runtime.command_line import Parser, run
+from jax_resnet.runtime.errors import UserError
 
 
 class Format(Protocol):
@@ -43,7 +44,7 @@ FORMATS: dict[str, Format] = {
     "safetensors": safetensors_folder,
     "stablehlo": stablehlo,
     "onnx": onnx_model,
-    "pytorch": torch_file,
+    "pytorch": pytorch,
     "space": space,
 }
 # Reading these back compares every array, and the code that computes is our own.
@@ -135,7 +136,7 @@ def _format_name(options: argparse.Namespace) -> str:
 
 def _import(options: argparse.Namespace) -> Predictor:
     path = options.from_pytorch
-    architecture, arrays = torch_file.read(path)
+    architecture, arrays = pytorch.read(path)
     description = data.describe(options.data, data_dir=options.data_dir)
     info = description.info or description.load().info
     found = architecture["num_classes"], architecture["in_channels"]
@@ -145,7 +146,7 @@ def _import(options: argparse.Namespace) -> Predictor:
             f"{info.name} has {info.num_classes} and {info.image_shape[-1]}: give the "
             "--data that it was trained on"
         )
-    record = imported.record_of(
+    record = pytorch_import.record_of(
         architecture,
         arrays,
         info,
@@ -165,10 +166,10 @@ def _write(name: str, predictor: Predictor, path: Path, data_dir: str | None) ->
     FORMATS[name].write(predictor, path)
     exported = FORMATS[name].load(path, predictor)
     if name in EXACT:
-        sample = agreement.random_sample(record.dataset)
+        sample = comparison.random_sample(record.dataset)
     else:
-        sample = agreement.sample(record, data_dir)
-    found = agreement.compare(exported, predictor, sample.images)
+        sample = comparison.sample(record, data_dir)
+    found = comparison.compare(exported, predictor, sample.images)
     ties = f", but for {found.ties} ties" if found.ties else ""
     print(
         f"compared with the restored model on {sample.description}: top-1 identical"

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from jax_resnet.errors import UserError, nearest
-from jax_resnet.image_sizes import ImageSizes
+from jax_resnet.runtime.errors import UserError, nearest
+from jax_resnet.training.image_sizes import ImageSizes
 
 # The fields that a config must have, and their types. ``configs/resnet56.py`` says
 # what each means. The settings of augmentations are theirs to check.

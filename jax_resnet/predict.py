@@ -13,14 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, UInt8
 
-from jax_resnet import checkpoint, device, model, model_folder
-from jax_resnet.augment import normalize
-from jax_resnet.errors import UserError
-from jax_resnet.integrity import digest_arrays
-from jax_resnet.metrics import log_softmax
-from jax_resnet.record import Architecture, RunRecord
-from jax_resnet.temperature import read_temperature
-from jax_resnet.weights import from_arrays, merge, split, to_arrays
+from jax_resnet.augment.compose import normalize
+from jax_resnet.checkpoint import model_folder, store
+from jax_resnet.checkpoint.digests import digest_arrays
+from jax_resnet.checkpoint.metadata import Architecture, RunMetadata
+from jax_resnet.checkpoint.temperature import read_temperature
+from jax_resnet.distributed import device
+from jax_resnet.evaluation.metrics import log_softmax
+from jax_resnet.model import resnet
+from jax_resnet.model.weights import from_arrays, merge, split, to_arrays
+from jax_resnet.runtime.errors import UserError
 
 # Images in a call, on an accelerator and on a CPU, whose caches then hold the
 # activations (``benchmarks/evaluation.py``).
@@ -52,7 +54,7 @@ class Predictor:
 
     def __init__(
         self,
-        record: RunRecord,
+        record: RunMetadata,
         arrays: dict[str, np.ndarray],
         *,
         step: int,
@@ -71,7 +73,7 @@ class Predictor:
         _check_size(record.model, arrays)
         # Shapes and dtypes alone: the numbers are in the arrays.
         graphdef, params, batch_stats = jax.eval_shape(
-            lambda: split(model.initialize(None, **record.model))
+            lambda: split(resnet.initialize(None, **record.model))
         )
         template = {"state": {"params": params, "batch_stats": batch_stats}}
         self._weights = from_arrays(template, arrays)["state"]
@@ -103,8 +105,8 @@ class Predictor:
         Raises:
             UserError: if there is none, or it is damaged.
         """
-        chosen = checkpoint.select(workdir, which)
-        record = RunRecord.from_metadata(chosen.metadata)
+        chosen = store.select(workdir, which)
+        record = RunMetadata.from_metadata(chosen.metadata)
         arrays = chosen.arrays("model")
         return cls(
             record,

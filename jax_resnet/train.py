@@ -5,11 +5,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jax_resnet import config, processes
-from jax_resnet.command import Parser, run
-from jax_resnet.errors import UserError
-from jax_resnet.interrupt import Interrupt
-from jax_resnet.processes import Processes
+from jax_resnet import config
+from jax_resnet.distributed import processes
+from jax_resnet.distributed.processes import Processes
+from jax_resnet.runtime.command_line import Parser, run
+from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.signals import Interrupt
 from jax_resnet.training.run import train
 from jax_resnet.training.seeds import parse_seeds, train_seeds
 from jax_resnet.training.task import Task

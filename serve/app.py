@@ -21,10 +21,10 @@ gc.disable()
 from batching import Explain  # noqa: E402 (the clock starts first)
 from served import Served, default_model  # noqa: E402
 
-from jax_resnet import device  # noqa: E402
-from jax_resnet.command import Parser, run  # noqa: E402
-from jax_resnet.errors import UserError  # noqa: E402
+from jax_resnet.distributed import device  # noqa: E402
 from jax_resnet.predict import Predictor  # noqa: E402
+from jax_resnet.runtime.command_line import Parser, run  # noqa: E402
+from jax_resnet.runtime.errors import UserError  # noqa: E402
 
 GRACE = 10  # seconds for what is in flight when the app is stopped
 

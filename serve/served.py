@@ -8,8 +8,8 @@ from batching import Batcher, Explain
 from result import Result, result_of
 from uploads import Fit, fit, read
 
-from jax_resnet.errors import UserError
 from jax_resnet.predict import Predictor
+from jax_resnet.runtime.errors import UserError
 
 HERE = Path(__file__).parent
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from jax_resnet import augment, config
+from jax_resnet import config
+from jax_resnet.augment import compose
 
 REFERENCE = Path(__file__).parent.parent / "configs" / "resnet56.py"
 SETTINGS = config.load(str(REFERENCE)).augment.to_dict()
@@ -19,7 +20,7 @@ DRAWS = 10_000
 # has a p-value of practically 0 at 10,000 draws.
 LEAST_P = 1e-3
 COMPILED = {
-    name: jax.jit(partial(getattr(augment, name), **settings))
+    name: jax.jit(partial(getattr(compose, name), **settings))
     for name, settings in SETTINGS.items()
 }
 
@@ -50,7 +51,7 @@ def assert_uniform(values, low, high):
 def one_after_the_other(key, image, recipe=RECIPE, constants=CONSTANTS):
     for name, step_key in zip(recipe, jax.random.split(key, len(recipe)), strict=True):
         if name == "normalize":
-            image = augment.normalize(image, **constants)
+            image = compose.normalize(image, **constants)
         else:
             image = COMPILED[name](step_key, image)
     return image

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jax_resnet import checkpoint
+from jax_resnet.checkpoint import store
 
 ROOT = Path(__file__).parent.parent
 EPOCHS = 3
@@ -96,7 +96,7 @@ def log_without_times(workdir):
 
 
 def final_arrays(workdir):
-    latest = checkpoint.select(workdir, "latest")
+    latest = store.select(workdir, "latest")
     return latest.arrays("model") | latest.arrays("training")
 
 
@@ -112,14 +112,14 @@ def assert_same_run(workdir, reference):
 
 def assert_checkpoints_sound(workdir):
     """Whatever has the name of a step is complete, and what was saved."""
-    for step in checkpoint.steps_in(checkpoint.directory(workdir)):
-        sound = checkpoint.select(workdir, str(step))
-        for name in checkpoint.TREES:
+    for step in store.steps_in(store.directory(workdir)):
+        sound = store.select(workdir, str(step))
+        for name in store.TREES:
             sound.arrays(name)
 
 
 def set_aside_damaged(workdir):
-    return list(checkpoint.set_aside(workdir, checkpoint.find_damaged(workdir)))
+    return list(store.set_aside(workdir, store.find_damaged(workdir)))
 
 
 def wait_for(process, pattern):

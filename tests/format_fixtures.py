@@ -5,16 +5,16 @@ from dataclasses import replace
 
 import jax
 import numpy as np
-from record_fixtures import run_record
+from metadata_fixtures import run_metadata
 
-from jax_resnet import model, weights
+from jax_resnet.checkpoint.metadata import Architecture
+from jax_resnet.model import resnet, weights
 from jax_resnet.predict import Predictor
-from jax_resnet.record import Architecture
 
 
 def make_predictor(*, channels=3, temperature=1.7, seed=0, step=9, **changes):
     """ResNet-8 on eight by eight pixels; ``changes`` are of the architecture."""
-    record = run_record()
+    record = run_metadata()
     architecture = Architecture(**{**record.model, "in_channels": channels, **changes})
     config = copy.deepcopy(record.config)
     config["model"] |= {
@@ -34,7 +34,7 @@ def make_predictor(*, channels=3, temperature=1.7, seed=0, step=9, **changes):
         ),
     )
     _, params, batch_stats = weights.split(
-        model.initialize(jax.random.key(seed), **architecture)
+        resnet.initialize(jax.random.key(seed), **architecture)
     )
     arrays = weights.to_arrays(
         {"state": {"params": params, "batch_stats": batch_stats}}

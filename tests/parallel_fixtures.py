@@ -8,12 +8,14 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 
-from jax_resnet import augment, data, model
-from jax_resnet.image_sizes import ImageSizes
-from jax_resnet.parallel import Devices
+from jax_resnet import data
+from jax_resnet.augment import compose
+from jax_resnet.distributed.mesh import DeviceMesh
+from jax_resnet.model import resnet
 from jax_resnet.training import optimizer
 from jax_resnet.training.compiled import CompiledSteps
 from jax_resnet.training.ema import Ema
+from jax_resnet.training.image_sizes import ImageSizes
 from jax_resnet.training.input_pipeline import BatchSizes, InputPipeline
 from jax_resnet.training.loss import Loss, Preprocessing
 from jax_resnet.training.metrics import RunningMetrics
@@ -35,9 +37,9 @@ INFO = data.DatasetInfo(
 )
 RECIPE = ("random_crop", "random_flip", "normalize")
 SETTINGS = {"random_crop": {"padding": 1}, "random_flip": {"probability": 0.5}}
-TRANSFORM = augment.build(RECIPE, SETTINGS, mean=INFO.mean, std=INFO.std)
+TRANSFORM = compose.build(RECIPE, SETTINGS, mean=INFO.mean, std=INFO.std)
 PREPROCESSING = Preprocessing(
-    TRANSFORM, functools.partial(augment.normalize, mean=INFO.mean, std=INFO.std)
+    TRANSFORM, functools.partial(compose.normalize, mean=INFO.mean, std=INFO.std)
 )
 ORDER_KEY, STEP_KEY = jax.random.split(jax.random.key(1))
 
@@ -80,11 +82,11 @@ class Steps:
         loss=None,
         image_sizes=(),
     ):
-        self.devices = Devices(tuple(jax.devices()[:count]))
+        self.devices = DeviceMesh(tuple(jax.devices()[:count]))
         self.sgd = optimizer.make_optimizer(
             "sgd", optimizer.make_schedule("cosine", learning_rate, 60)
         )
-        network = model.initialize(
+        network = resnet.initialize(
             jax.random.key(0),
             depth=8,
             num_classes=5,

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from jax_resnet import config
-from jax_resnet.errors import UserError
 from jax_resnet.fields import FIELDS
+from jax_resnet.runtime.errors import UserError
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 REFERENCE = str(CONFIGS / "resnet56.py")

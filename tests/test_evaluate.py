@@ -10,8 +10,8 @@ import pytest
 from command_line import assert_one_line, records, run
 
 from jax_resnet import data, evaluate
-from jax_resnet.errors import UserError
 from jax_resnet.predict import Predictor
+from jax_resnet.runtime.errors import UserError
 
 TEST = ("--split", "test[:100]")
 

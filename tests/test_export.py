@@ -10,10 +10,12 @@ import pytest
 from command_line import ROOT, assert_one_line
 from format_fixtures import make_predictor, random_images, same_arrays
 
-from jax_resnet import device, export, model_folder
-from jax_resnet.errors import UserError
-from jax_resnet.formats import torch_file
+from jax_resnet import export
+from jax_resnet.checkpoint import model_folder
+from jax_resnet.distributed import device
+from jax_resnet.formats import pytorch
 from jax_resnet.predict import Predictor
+from jax_resnet.runtime.errors import UserError
 
 OUTPUTS = {
     "safetensors": "model",
@@ -174,7 +176,7 @@ def test_packages_that_are_missing_are_named(folder, tmp_path, monkeypatch, pack
 def synthetic_file(path, **changes):
     """The state_dict of a model for the synthetic data set, whose data is at hand."""
     predictor = make_predictor(num_classes=10, **changes)
-    torch_file.write(predictor, path)
+    pytorch.write(predictor, path)
     return predictor
 
 
@@ -203,7 +205,7 @@ def test_what_was_imported_can_be_exported(tmp_path):
     assert import_it(path, tmp_path / "model", "--data=synthetic") == 0
     back = tmp_path / "ours.safetensors"
     assert export.main(arguments(tmp_path / "model", "pytorch", back)) == 0
-    (_, first), (_, second) = torch_file.read(path), torch_file.read(back)
+    (_, first), (_, second) = pytorch.read(path), pytorch.read(back)
     assert set(first) == set(second)
     for name, array in first.items():
         np.testing.assert_array_equal(array, second[name])
@@ -228,7 +230,7 @@ def test_imports_that_make_no_sense(tmp_path, changes, more, message):
 
 def test_class_counts_that_differ(tmp_path):
     path = tmp_path / "theirs.safetensors"
-    torch_file.write(make_predictor(num_classes=7), path)
+    pytorch.write(make_predictor(num_classes=7), path)
     with pytest.raises(UserError, match=r"has 7 classes.*synthetic has 10"):
         import_it(path, tmp_path / "model", "--data=synthetic")
 

@@ -4,18 +4,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from record_fixtures import run_record
+from metadata_fixtures import run_metadata
 
-from jax_resnet import model, weights
-from jax_resnet.errors import UserError
+from jax_resnet.checkpoint.metadata import Architecture
+from jax_resnet.model import resnet, weights
 from jax_resnet.predict import Predictor
-from jax_resnet.record import Architecture
+from jax_resnet.runtime.errors import UserError
 
 
 @pytest.fixture(scope="module")
 def arrays():
     _, params, batch_stats = weights.split(
-        model.initialize(jax.random.key(3), **run_record().model)
+        resnet.initialize(jax.random.key(3), **run_metadata().model)
     )
     return weights.to_arrays({"state": {"params": params, "batch_stats": batch_stats}})
 
@@ -27,11 +27,11 @@ def images():
 
 @pytest.fixture(scope="module")
 def predictor(arrays):
-    return Predictor(run_record(), arrays, step=9, batch_size=3)
+    return Predictor(run_metadata(), arrays, step=9, batch_size=3)
 
 
 def test_logits_are_the_models(predictor, images):
-    network = model.initialize(jax.random.key(3), **run_record().model)
+    network = resnet.initialize(jax.random.key(3), **run_metadata().model)
     expected = network(jnp.asarray((images / 255 - 0.4) / 0.2, jnp.float32))
     np.testing.assert_allclose(predictor.logits(images), expected, rtol=1e-4, atol=1e-5)
 
@@ -65,7 +65,7 @@ def test_a_model_is_opened_without_compiling(arrays, images):
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        predictor = Predictor(run_record(), arrays, step=9, batch_size=2)
+        predictor = Predictor(run_metadata(), arrays, step=9, batch_size=2)
         assert compiled == []
         predictor.explain(images)
         assert compiled == ["/jax/core/compile/backend_compile_duration"]
@@ -92,13 +92,13 @@ def test_arrays_of_another_model(arrays, damage):
     if damage == "dtype":
         other[name] = kernel.astype(np.float64)
     with pytest.raises(UserError, match=r"another model.*head\.kernel"):
-        Predictor(run_record(), other, step=9)
+        Predictor(run_metadata(), other, step=9)
 
 
 @pytest.mark.parametrize("size", [{"depth": 2000}, {"width": 100}, {"depth": -4}])
 def test_a_far_larger_model_is_refused_before_it_is_built(arrays, size, monkeypatch):
-    record = run_record()
+    record = run_metadata()
     architecture = Architecture(**{**record.model, **size})
-    monkeypatch.setattr(model, "initialize", None)
+    monkeypatch.setattr(resnet, "initialize", None)
     with pytest.raises(UserError, match=r"another model: depth .* and width"):
         Predictor(dataclasses.replace(record, model=architecture), arrays, step=9)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from jax_resnet import checkpoint
-from jax_resnet.history import best_epoch
-from jax_resnet.record import RunRecord
+from jax_resnet.checkpoint import store
+from jax_resnet.checkpoint.history import best_epoch
+from jax_resnet.checkpoint.metadata import RunMetadata
 
 ROOT = Path(__file__).parent.parent
 RUNS = sorted(path.parent for path in ROOT.glob("results/*/summary.json"))
@@ -41,9 +41,9 @@ def test_summary_log_and_metrics_agree(run):
 
 def test_checkpoint_and_evaluation_agree(run):
     summary = load(run / "summary.json")
-    best = checkpoint.select(run, "best")
+    best = store.select(run, "best")
     best.arrays("model")
-    record = RunRecord.from_metadata(best.metadata)
+    record = RunMetadata.from_metadata(best.metadata)
     assert record.history[-1] == summary["best"]
     assert record.config == load(run / "config.json")
     report = load(run / "evaluation-test.json")

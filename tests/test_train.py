@@ -14,7 +14,7 @@ from command_line import (
     run,
 )
 
-from jax_resnet import checkpoint
+from jax_resnet.checkpoint import store
 from jax_resnet.predict import Predictor
 
 
@@ -100,7 +100,7 @@ def test_a_run_goes_on_with_the_teacher_that_it_had(tiny, finished, tmp_path):
     taught = f"--config.distill.teacher={teacher}"
     workdir = interrupted(tiny, tmp_path / "run", taught)
     # Another step of the same run, in its place.
-    shutil.rmtree(checkpoint.select(teacher, "best").path)
+    shutil.rmtree(store.select(teacher, "best").path)
     result = run(tiny, workdir, taught)
     assert_one_line(result, "distill.teacher was .*, and is .*: put that model back")
 

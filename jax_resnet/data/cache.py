@@ -11,7 +11,6 @@ import fcntl
 import json
 import logging
 import math
-import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,20 +18,12 @@ from typing import BinaryIO
 
 import numpy as np
 
-from jax_resnet.files import new_file
+from jax_resnet.runtime.files import new_file
 
 Arrays = Mapping[str, np.ndarray]
 
 _FORMAT = 1  # to be raised when what is stored changes its meaning
 _log = logging.getLogger(__name__)
-
-
-def default_folder() -> Path:
-    """Returns ``$JAX_RESNET_CACHE``, or ``jax_resnet`` in the user's cache folder."""
-    if own := os.environ.get("JAX_RESNET_CACHE"):
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.path.expanduser(base)) / "jax_resnet"  # noqa: PTH111 (may lack HOME)
 
 
 def load_or_make(path: Path, fingerprint: str, make: Callable[[], Arrays]) -> Arrays:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from jax_resnet.errors import UserError
-from jax_resnet.files import new_file
+from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.files import new_file
 
 _BLOCK = 1 << 20  # bytes read at a time
 _STALLED = 30.0  # seconds without a byte after which a download has broken off

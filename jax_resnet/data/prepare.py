@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from jax_resnet.data.download import download, verify
-from jax_resnet.errors import UserError
+from jax_resnet.runtime.errors import UserError
 
 _HEIGHT, _WIDTH, _CHANNELS = 32, 32, 3
 _log = logging.getLogger(__name__)

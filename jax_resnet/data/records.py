@@ -16,7 +16,7 @@ from tensorflow_datasets.core import read_only_builder
 from tensorflow_datasets.proto import tf_example_pb2
 
 from jax_resnet.data import png
-from jax_resnet.errors import UserError, nearest
+from jax_resnet.runtime.errors import UserError, nearest
 
 _BATCH = 1000  # records read and decoded together; the fastest of 250 to 4000
 

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from jax_resnet.data import cache, synthetic
-from jax_resnet.errors import UserError
+from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.files import cache_folder
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]  # mean, std of x/255
 
@@ -79,10 +80,7 @@ def open_source(name: str, data_dir: str | None) -> Source:
     """
     if name == synthetic.NAME:
         return synthetic.Synthetic()
-    from jax_resnet.data import (  # they import TFDS, which takes a while
-        prepare,
-        records,
-    )
+    from jax_resnet.data import prepare, records
 
     folder = _folder(data_dir)
     prepared = records.open_prepared(name, folder)
@@ -187,7 +185,7 @@ def _moments(histogram: np.ndarray) -> Normalization:
 
 def _cache_path(source: Source, cache_dir: str | None, content: str) -> Path:
     """Returns a path of its own for each folder of prepared data."""
-    base = Path(cache_dir) if cache_dir else cache.default_folder()
+    base = Path(cache_dir) if cache_dir else cache_folder()
     place = hashlib.sha256(str(source.folder).encode()).hexdigest()[:8]
     folder = f"{source.name.replace('/', '-')}-{source.version}-{place}"
     return base / folder / f"{content}.arrays"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 
-from jax_resnet.errors import UserError, nearest
+from jax_resnet.runtime.errors import UserError, nearest
 
 
 class Piece(NamedTuple):

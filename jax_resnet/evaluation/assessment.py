@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer
 
-from jax_resnet.evaluation import confidence as conf
-from jax_resnet.evaluation.uncertainty import LEVEL, Interval, bootstrap
-from jax_resnet.metrics import (
+from jax_resnet.evaluation import calibration as conf
+from jax_resnet.evaluation.metrics import (
     ClassNames,
     Evaluation,
     confusion_matrix,
@@ -16,6 +15,7 @@ from jax_resnet.metrics import (
     label_ranks,
     log_softmax,
 )
+from jax_resnet.evaluation.statistics import LEVEL, Interval, bootstrap
 
 MISTAKES = 25  # listed, and drawn
 COVERAGES = (0.5, 0.8, 0.9, 0.95, 1.0)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from jax_resnet.data import Split
 from jax_resnet.evaluation.corruptions import CORRUPTIONS, STRENGTHS, corrupt
-from jax_resnet.metrics import evaluate, mean_log_probabilities
+from jax_resnet.evaluation.metrics import evaluate, mean_log_probabilities
 from jax_resnet.predict import Predictor
 
 _BATCH = 1000  # images corrupted at a time; the random ones depend on it

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from jax_resnet.metrics import LISTED, Evaluation, GroupAccuracy
+from jax_resnet.evaluation.metrics import LISTED, Evaluation, GroupAccuracy
 
 
 def format_evaluation(evaluation: Evaluation) -> str:

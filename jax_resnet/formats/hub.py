@@ -5,8 +5,8 @@ import textwrap
 from pathlib import Path
 from typing import Literal
 
-from jax_resnet.errors import UserError
 from jax_resnet.formats.output import require
+from jax_resnet.runtime.errors import UserError
 
 _NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _NOT_ALLOWED = (401, 403)

@@ -5,8 +5,8 @@ from typing import Any
 
 import yaml
 
-from jax_resnet.history import EpochRecord, best_epoch
-from jax_resnet.model_folder import StoredModel
+from jax_resnet.checkpoint.history import EpochRecord, best_epoch
+from jax_resnet.checkpoint.model_folder import StoredModel
 
 # The Hub's names of the data sets that TFDS has under shorter ones.
 _HUB_DATASETS = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100"}

@@ -12,12 +12,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from jax_resnet.checkpoint.metadata import Architecture
 from jax_resnet.data import DatasetInfo
-from jax_resnet.record import Architecture
 
 # Runtimes from 2022 on read these.
 OPSET, IR_VERSION = 17, 8
-EPSILON = 1e-5  # of BatchNorm, as in jax_resnet.model
+EPSILON = 1e-5  # of BatchNorm, as in jax_resnet.model.resnet
 INPUT, OUTPUT, BATCH = "images", "probabilities", "batch"
 
 

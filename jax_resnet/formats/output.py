@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from jax_resnet.errors import UserError
+from jax_resnet.runtime.errors import UserError
 
 
 @contextlib.contextmanager

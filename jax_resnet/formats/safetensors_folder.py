@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from jax_resnet import model_folder
-from jax_resnet.errors import UserError
+from jax_resnet.checkpoint import model_folder
 from jax_resnet.formats import Probabilities, model_card
 from jax_resnet.formats.output import write_file
 from jax_resnet.predict import Predictor
+from jax_resnet.runtime.errors import UserError
 
 
 def write(predictor: Predictor, path: Path) -> None:

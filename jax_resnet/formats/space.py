@@ -10,11 +10,11 @@ import yaml
 from packaging.requirements import Requirement
 
 import jax_resnet
-from jax_resnet import model_folder
-from jax_resnet.errors import UserError
+from jax_resnet.checkpoint import model_folder
 from jax_resnet.formats import Probabilities, safetensors_folder
 from jax_resnet.formats.output import require, write_file
 from jax_resnet.predict import Predictor
+from jax_resnet.runtime.errors import UserError
 
 _PACKAGE = Path(jax_resnet.__file__).parent
 _DEMO = _PACKAGE.parent / "serve"

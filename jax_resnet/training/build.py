@@ -13,17 +13,19 @@ import optax
 from flax import nnx
 from ml_collections import ConfigDict
 
-from jax_resnet import augment, data, model
-from jax_resnet.errors import UserError
-from jax_resnet.image_sizes import ImageSizes
-from jax_resnet.memory import available_bytes
-from jax_resnet.mixing import Mix, make_mix
-from jax_resnet.parallel import Devices
+from jax_resnet import data
+from jax_resnet.augment import compose
+from jax_resnet.augment.mixup import Mix, make_mix
+from jax_resnet.checkpoint.metadata import Architecture
+from jax_resnet.distributed.mesh import DeviceMesh
+from jax_resnet.model import resnet
 from jax_resnet.predict import Predictor
-from jax_resnet.record import Architecture
+from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.memory import available_bytes
 from jax_resnet.training import optimizer
 from jax_resnet.training.compiled import CompiledSteps
 from jax_resnet.training.ema import Ema
+from jax_resnet.training.image_sizes import ImageSizes
 from jax_resnet.training.input_pipeline import BatchSizes, InputPipeline
 from jax_resnet.training.loss import Loss, Preprocessing, Teacher
 from jax_resnet.training.multi_step import counted
@@ -73,7 +75,7 @@ class RunBuilder:
     """
 
     settings: ConfigDict
-    devices: Devices
+    devices: DeviceMesh
     info: data.DatasetInfo
     n_train: int
     n_eval: int
@@ -153,7 +155,7 @@ class RunBuilder:
         sizes, options = self.batch_sizes, self._step_options()
         self.image_sizes.check_fits(self.info.image_shape)
         updates = self._optimizer(sizes.steps_per_epoch)
-        network = model.initialize(
+        network = resnet.initialize(
             key,
             **self.architecture,
             axis_name=None if options.average_statistics else self.devices.axis_name,
@@ -192,18 +194,18 @@ class RunBuilder:
             ema=ema if ema.decay else None,
         )
 
-    def _loss(self, graphdef: nnx.GraphDef[model.ResNet]) -> Loss:
+    def _loss(self, graphdef: nnx.GraphDef[resnet.ResNet]) -> Loss:
         settings, info = self.settings, self.info
         return Loss(
             graphdef,
             Preprocessing(
-                augment.build(
+                compose.build(
                     settings.augment.recipe,
                     self._augment_settings(),
                     mean=info.mean,
                     std=info.std,
                 ),
-                partial(augment.normalize, mean=info.mean, std=info.std),
+                partial(compose.normalize, mean=info.mean, std=info.std),
                 self._mix,
             ),
             label_smoothing=settings.train.label_smoothing,

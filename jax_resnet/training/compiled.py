@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import optax
 
-from jax_resnet.parallel import REPLICATED
+from jax_resnet.distributed.mesh import REPLICATED
 from jax_resnet.training.ema import mean_statistics
 from jax_resnet.training.input_pipeline import InputPipeline
 from jax_resnet.training.loss import Loss

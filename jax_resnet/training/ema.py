@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 
-from jax_resnet.errors import UserError
-from jax_resnet.model import BATCH_NORM_MOMENTUM
-from jax_resnet.weights import Arrays, Leaf, Weights
+from jax_resnet.model.resnet import BATCH_NORM_MOMENTUM
+from jax_resnet.model.weights import Arrays, Leaf, Weights
+from jax_resnet.runtime.errors import UserError
 
 
 @dataclass(frozen=True)

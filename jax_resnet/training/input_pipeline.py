@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Int, Key
 
 from jax_resnet import data
-from jax_resnet.parallel import REPLICATED, Devices, split_along
+from jax_resnet.distributed.mesh import REPLICATED, DeviceMesh, split_along
 
 CHUNK_BYTES = 64 * 2**20  # of images
 
@@ -90,7 +90,7 @@ class InputPipeline:
 
     def __init__(
         self,
-        devices: Devices,
+        devices: DeviceMesh,
         sizes: BatchSizes,
         image_shape: tuple[int, int, int],
         *,

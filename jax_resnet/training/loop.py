@@ -8,11 +8,11 @@ from functools import partial
 import jax
 import numpy as np
 
-from jax_resnet.errors import UserError
-from jax_resnet.history import EpochRecord
-from jax_resnet.progress import Progress
-from jax_resnet.record import RunRecord
-from jax_resnet.training.calls import CallQueue
+from jax_resnet.checkpoint.history import EpochRecord
+from jax_resnet.checkpoint.metadata import RunMetadata
+from jax_resnet.reporting.progress import Progress
+from jax_resnet.runtime.errors import UserError
+from jax_resnet.training.call_queue import CallQueue
 from jax_resnet.training.compiled import CompiledSteps
 from jax_resnet.training.input_pipeline import InputPipeline
 from jax_resnet.training.metrics import RunningMetrics
@@ -70,8 +70,8 @@ class Loop:
         self._progress = progress
 
     def run(
-        self, state: TrainState, metrics: RunningMetrics, record: RunRecord
-    ) -> tuple[TrainState, RunningMetrics, RunRecord]:
+        self, state: TrainState, metrics: RunningMetrics, record: RunMetadata
+    ) -> tuple[TrainState, RunningMetrics, RunMetadata]:
         """Runs to the last epoch, or until the run has to stop.
 
         Args:
@@ -190,11 +190,11 @@ class Loop:
 
     def _record(
         self,
-        record: RunRecord,
+        record: RunMetadata,
         epoch: int,
         training: RunningMetrics,
         validation: RunningMetrics,
-    ) -> RunRecord:
+    ) -> RunMetadata:
         """Returns the record with one more epoch, whose results have been read."""
         sizes, clock = self._pipeline.sizes, self._calls.clock
         step = (epoch + 1) * sizes.steps_per_epoch

@@ -12,13 +12,13 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Float32, Int, Key, UInt8
 
-from jax_resnet.augment import Augment
-from jax_resnet.errors import UserError
-from jax_resnet.geometry import resize
-from jax_resnet.mixing import Mix, partners
-from jax_resnet.model import ResNet
+from jax_resnet.augment.compose import Augment
+from jax_resnet.augment.geometry import resize
+from jax_resnet.augment.mixup import Mix, partners
+from jax_resnet.model.resnet import ResNet
+from jax_resnet.model.weights import Arrays, Leaf, merge, split
+from jax_resnet.runtime.errors import UserError
 from jax_resnet.training.metrics import RunningMetrics, batch_metrics
-from jax_resnet.weights import Arrays, Leaf, merge, split
 
 # An image's key gives others by these numbers, which no augmentation counts up to.
 _MIX, _DROP = 2**30, 2**30 + 1
@@ -79,7 +79,7 @@ class Preprocessing:
         normalize: normalises each image, as evaluation does.
         mix: mixes pairs of augmented images; None leaves them alone.
         image_size: side in pixels that the images are scaled to after that, see
-            :func:`~jax_resnet.geometry.resize`; None keeps their size.
+            :func:`~jax_resnet.augment.geometry.resize`; None keeps their size.
     """
 
     augment: Augment

@@ -9,7 +9,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from jax_resnet.weights import Leaf
+from jax_resnet.model.weights import Leaf
 
 
 @jax.tree_util.register_dataclass

@@ -11,9 +11,9 @@ from jax import lax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
-from jax_resnet.device import CompilerOptions, compiler_options
-from jax_resnet.memory import is_exhaustion
-from jax_resnet.parallel import REPLICATED, Devices
+from jax_resnet.distributed.device import CompilerOptions, compiler_options
+from jax_resnet.distributed.mesh import REPLICATED, DeviceMesh
+from jax_resnet.runtime.memory import is_exhaustion
 
 # (step, count, carry) -> carry
 Loop = Callable[[Callable[[Any], Any], Array, Any], Any]
@@ -46,7 +46,7 @@ class MultiStep:
     def __init__(
         self,
         step: Callable,
-        devices: Devices,
+        devices: DeviceMesh,
         layouts: Sequence[PartitionSpec],
         loop: Loop | None,
     ):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from jax_resnet.errors import UserError
+from jax_resnet.runtime.errors import UserError
 
 
 def make_schedule(

@@ -1,10 +1,10 @@
 """Models that were trained before: to start from, and to learn from."""
 
 from jax_resnet import data
-from jax_resnet.errors import UserError
+from jax_resnet.model.weights import Weights, from_arrays
 from jax_resnet.predict import Predictor
+from jax_resnet.runtime.errors import UserError
 from jax_resnet.training.state import TrainState
-from jax_resnet.weights import Weights, from_arrays
 
 
 def with_weights_of(source: Predictor, state: TrainState) -> TrainState:

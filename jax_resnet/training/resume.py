@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jax_resnet import checkpoint, config
-from jax_resnet.checkpoint import Checkpoint, Tree
-from jax_resnet.errors import UserError
-from jax_resnet.record import RunRecord
+from jax_resnet import config
+from jax_resnet.checkpoint import store
+from jax_resnet.checkpoint.metadata import RunMetadata
+from jax_resnet.checkpoint.store import Checkpoint, Tree
+from jax_resnet.model.weights import Weights, from_arrays, to_arrays
+from jax_resnet.runtime.errors import UserError
 from jax_resnet.training.metrics import RunningMetrics
 from jax_resnet.training.state import TrainState
-from jax_resnet.weights import Weights, from_arrays, to_arrays
 
 # Fields that change where and how fast a run is computed, but not what.
 FREE_FIELDS = (
@@ -56,7 +57,7 @@ class ResumePoint:
     """
 
     checkpoint: Checkpoint
-    record: RunRecord
+    record: RunMetadata
     changes: list[str]
 
     def is_finished(self, epochs: int) -> bool:
@@ -103,9 +104,9 @@ def resume_point(
     Raises:
         UserError: if the workdir holds a run of another config.
     """
-    if checkpoint.exists(workdir):
-        latest = checkpoint.select(workdir, "latest")
-        record = RunRecord.from_metadata(latest.metadata)
+    if store.exists(workdir):
+        latest = store.select(workdir, "latest")
+        record = RunMetadata.from_metadata(latest.metadata)
         changes = _changes(workdir, record.config, settings, accept_changes)
         done = len(record.history)
         if settings["train"]["epochs"] < done:

@@ -5,20 +5,21 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from jax_resnet import checkpoint, config
-from jax_resnet.interrupt import Interrupt
-from jax_resnet.memory import exhaustion_explained
-from jax_resnet.parallel import Devices
-from jax_resnet.processes import Processes
-from jax_resnet.record import RunRecord
-from jax_resnet.report import is_complete
-from jax_resnet.training.calls import CallQueue
+from jax_resnet import config
+from jax_resnet.checkpoint import store
+from jax_resnet.checkpoint.metadata import RunMetadata
+from jax_resnet.distributed.mesh import DeviceMesh
+from jax_resnet.distributed.processes import Processes
+from jax_resnet.reporting.report import is_complete
+from jax_resnet.runtime.lock import workdir_lock
+from jax_resnet.runtime.memory import exhaustion_explained
+from jax_resnet.runtime.signals import Interrupt
+from jax_resnet.training.call_queue import CallQueue
 from jax_resnet.training.loop import Loop
 from jax_resnet.training.resume import ResumePoint, resume_point
 from jax_resnet.training.run_writer import RunWriter
 from jax_resnet.training.start import start_run
 from jax_resnet.training.task import Result, Say, Task
-from jax_resnet.workdir import claimed
 
 # Fields in which the processes of a run may differ.
 _OWN_FIELDS = ("data.dir", "data.cache_dir", "train.compilation_cache")
@@ -28,7 +29,7 @@ def train(
     task: Task,
     processes: Processes,
     interrupt: Interrupt,
-    devices: Devices | None = None,
+    devices: DeviceMesh | None = None,
 ) -> Result:
     """Trains to the last epoch, from the start or from where the workdir stands.
 
@@ -80,18 +81,18 @@ def _locked(workdir: Path, processes: Processes) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with processes.united():
             if processes.is_first:
-                stack.enter_context(claimed(workdir))
+                stack.enter_context(workdir_lock(workdir))
         yield
 
 
 def _resume_point(task: Task, processes: Processes, say: Say) -> ResumePoint | None:
     """Finds the checkpoint to go on from, and sets damaged ones aside."""
     with processes.united() as facts:
-        damaged = checkpoint.find_damaged(task.workdir)
+        damaged = store.find_damaged(task.workdir)
         facts["list of damaged checkpoints"] = [*damaged]
     with processes.united():
         if processes.is_first:
-            for note in checkpoint.set_aside(task.workdir, damaged):
+            for note in store.set_aside(task.workdir, damaged):
                 say(f"warning: {note}")
     with processes.united() as facts:
         as_json = config.to_json(task.settings)
@@ -101,12 +102,12 @@ def _resume_point(task: Task, processes: Processes, say: Say) -> ResumePoint | N
     return point
 
 
-def _writer(task: Task, processes: Processes, record: RunRecord) -> RunWriter:
+def _writer(task: Task, processes: Processes, record: RunMetadata) -> RunWriter:
     keep_latest = task.settings.checkpoint.keep_latest
     return RunWriter(task.workdir, processes, record, keep_latest=keep_latest)
 
 
-def _complete_report(task: Task, processes: Processes, record: RunRecord) -> None:
+def _complete_report(task: Task, processes: Processes, record: RunMetadata) -> None:
     """Writes the final report of a finished run that ended before it did so."""
     if not is_complete(task.workdir):
         with _writer(task, processes, record) as writer:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import jax
 
-from jax_resnet.checkpoint import rank
-from jax_resnet.processes import Processes
-from jax_resnet.record import RunRecord
-from jax_resnet.report import Report
-from jax_resnet.saving import Writer
+from jax_resnet.checkpoint.metadata import RunMetadata
+from jax_resnet.checkpoint.store import rank
+from jax_resnet.checkpoint.writer import Writer
+from jax_resnet.distributed.processes import Processes
+from jax_resnet.reporting.report import Report
 from jax_resnet.training.metrics import RunningMetrics
 from jax_resnet.training.resume import to_trees
 from jax_resnet.training.state import TrainState
@@ -31,7 +31,7 @@ class Snapshot:
 
     state: TrainState
     metrics: RunningMetrics
-    record: RunRecord
+    record: RunMetadata
     epoch_ends: bool
 
 
@@ -68,7 +68,7 @@ class RunWriter:
         self,
         workdir: Path,
         processes: Processes,
-        record: RunRecord,
+        record: RunMetadata,
         *,
         keep_latest: int,
     ):
@@ -90,7 +90,7 @@ class RunWriter:
             self._thread = threading.Thread(target=self._work, daemon=True)
             self._thread.start()
 
-    def save_epoch(self, state: TrainState, record: RunRecord) -> None:
+    def save_epoch(self, state: TrainState, record: RunMetadata) -> None:
         """Queues the end of an epoch, the last one of the record.
 
         Args:
@@ -100,7 +100,7 @@ class RunWriter:
         self._put(Snapshot(state, RunningMetrics.zeros(), record, True))
 
     def save_interrupted(
-        self, state: TrainState, metrics: RunningMetrics, record: RunRecord
+        self, state: TrainState, metrics: RunningMetrics, record: RunMetadata
     ) -> None:
         """Queues a state within an epoch.
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import optax
 
-from jax_resnet.errors import UserError
-from jax_resnet.weights import Arrays
+from jax_resnet.model.weights import Arrays
+from jax_resnet.runtime.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 import jax
 from ml_collections import ConfigDict
 
-from jax_resnet.errors import UserError
-from jax_resnet.interrupt import Interrupt
-from jax_resnet.parallel import Devices
-from jax_resnet.processes import Processes
-from jax_resnet.report import write_atomically
+from jax_resnet.distributed.mesh import DeviceMesh
+from jax_resnet.distributed.processes import Processes
+from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.files import write_atomically
+from jax_resnet.runtime.signals import Interrupt
 from jax_resnet.training.run import train
 from jax_resnet.training.task import Result, Task
 
@@ -45,7 +45,7 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def run_each(
-    jobs: Sequence[Callable[[Devices], T]], devices: Devices, interrupt: Interrupt
+    jobs: Sequence[Callable[[DeviceMesh], T]], devices: DeviceMesh, interrupt: Interrupt
 ) -> list[Future[T | None]]:
     """Runs jobs side by side, each on a device of its own.
 
@@ -64,13 +64,13 @@ def run_each(
     for device in devices.all:
         free.put(device)
 
-    def run_one(job: Callable[[Devices], T]) -> T | None:
+    def run_one(job: Callable[[DeviceMesh], T]) -> T | None:
         device = free.get()
         try:
             if interrupt.is_due(0.0):
                 return None
             with jax.default_device(device):
-                return job(Devices((device,)))
+                return job(DeviceMesh((device,)))
         finally:
             free.put(device)
 
@@ -109,7 +109,7 @@ def train_seeds(
         UserError: of a run that failed, once the others are done.
     """
     settings = task.settings
-    devices = Devices.select(settings.train.device, settings.mesh.devices)
+    devices = DeviceMesh.select(settings.train.device, settings.mesh.devices)
     jobs = [
         partial(train, with_seed(task, seed), Processes(), interrupt) for seed in seeds
     ]

@@ -6,22 +6,23 @@ from dataclasses import dataclass, replace
 
 import jax
 
-from jax_resnet import config, data, device
-from jax_resnet.memory import exhaustion_explained
-from jax_resnet.parallel import Devices
-from jax_resnet.processes import Processes
-from jax_resnet.progress import Progress
-from jax_resnet.record import RunRecord
+from jax_resnet import config, data
+from jax_resnet.checkpoint.metadata import RunMetadata
+from jax_resnet.distributed import device
+from jax_resnet.distributed.mesh import DeviceMesh
+from jax_resnet.distributed.processes import Processes
+from jax_resnet.model.weights import parameter_count
+from jax_resnet.reporting.progress import Progress
+from jax_resnet.runtime.memory import exhaustion_explained
 from jax_resnet.training.build import BuiltRun, RunBuilder, describe_data
 from jax_resnet.training.compiled import CompiledSteps
 from jax_resnet.training.input_pipeline import InputPipeline
 from jax_resnet.training.loop import LoopConfig
 from jax_resnet.training.metrics import RunningMetrics
 from jax_resnet.training.resume import ResumePoint
-from jax_resnet.training.run_record import new_record, resumed_record
+from jax_resnet.training.run_metadata import new_record, resumed_record
 from jax_resnet.training.state import TrainState
 from jax_resnet.training.task import Say, Task
-from jax_resnet.weights import parameter_count
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,14 @@ class StartedRun:
     steps: CompiledSteps
     pipeline: InputPipeline
     carry: tuple[TrainState, RunningMetrics]
-    record: RunRecord
+    record: RunMetadata
     progress: Progress
 
 
 def start_run(
     task: Task,
     processes: Processes,
-    devices: Devices | None,
+    devices: DeviceMesh | None,
     point: ResumePoint | None,
     say: Say,
 ) -> StartedRun:
@@ -97,10 +98,10 @@ def start_run(
     return StartedRun(loop, built.steps, built.pipeline, carry, record, progress)
 
 
-def _select_devices(task: Task, devices: Devices | None, say: Say) -> Devices:
+def _select_devices(task: Task, devices: DeviceMesh | None, say: Say) -> DeviceMesh:
     if devices is None:
         settings = task.settings
-        devices = Devices.select(settings.train.device, settings.mesh.devices)
+        devices = DeviceMesh.select(settings.train.device, settings.mesh.devices)
     say(f"{task.name}: training on {devices.describe()}")
     if devices.first.platform == "cpu" and task.settings.train.device == "auto":
         say("No GPU was found; the CPU is far slower.")
@@ -135,7 +136,7 @@ def _record(
     state: TrainState,
     point: ResumePoint | None,
     say: Say,
-) -> RunRecord:
+) -> RunMetadata:
     """Returns the record, new or resumed, and says which it is."""
     if point is not None:
         record = resumed_record(point, builder)

@@ -9,8 +9,8 @@ import numpy as np
 import optax
 from flax import nnx
 
-from jax_resnet.model import ResNet
-from jax_resnet.weights import Arrays, Leaf, Weights, split
+from jax_resnet.model.resnet import ResNet
+from jax_resnet.model.weights import Arrays, Leaf, Weights, split
 
 
 @jax.tree_util.register_dataclass
@@ -20,8 +20,8 @@ class TrainState:
 
     Attributes:
         step: number of steps taken, an int32 scalar.
-        params: see :class:`~jax_resnet.weights.Weights`.
-        batch_stats: see :class:`~jax_resnet.weights.Weights`.
+        params: see :class:`~jax_resnet.model.weights.Weights`.
+        batch_stats: see :class:`~jax_resnet.model.weights.Weights`.
         opt_state: the optimizer's state.
         average: the moving average of the weights; None where the run keeps none.
     """

@@ -11,13 +11,13 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from jax_resnet.model import ResNet
+from jax_resnet.model.resnet import ResNet
+from jax_resnet.model.weights import Arrays, Leaf, Weights, merge
 from jax_resnet.training.ema import Ema, zero_statistics
 from jax_resnet.training.loss import Batch, Loss
 from jax_resnet.training.metrics import RunningMetrics, batch_metrics
 from jax_resnet.training.sam import Sam
 from jax_resnet.training.state import TrainState
-from jax_resnet.weights import Arrays, Leaf, Weights, merge
 
 # (params, batch_stats, batch) -> (gradients, (metrics, batch_stats))
 Gradients = Callable[

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from jax_resnet.history import EpochRecord, best_epoch
-from jax_resnet.record import RunRecord
+from jax_resnet.checkpoint.history import EpochRecord, best_epoch
+from jax_resnet.checkpoint.metadata import RunMetadata
 
 Say = Callable[[str], None]
 
@@ -45,7 +45,7 @@ class Result:
     """
 
     workdir: Path
-    record: RunRecord
+    record: RunMetadata
     stopped_by: str | None = None
 
     @property

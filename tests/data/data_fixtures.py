@@ -15,7 +15,7 @@ from PIL import Image
 
 from jax_resnet import data
 from jax_resnet.data.prepare import ARCHIVES, Archive, prepare
-from jax_resnet.errors import UserError
+from jax_resnet.runtime.errors import UserError
 
 Arrays = tuple[np.ndarray, np.ndarray]  # images, labels
 

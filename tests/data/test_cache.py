@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jax_resnet.data import cache
+from jax_resnet.runtime.files import cache_folder
 
 ARRAYS = {
     "images": np.random.default_rng(0).integers(0, 256, (50, 8, 8, 3), dtype=np.uint8),
@@ -108,11 +109,11 @@ def test_default_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/home/of/someone")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.delenv("JAX_RESNET_CACHE", raising=False)
-    assert str(cache.default_folder()) == "/home/of/someone/.cache/jax_resnet"
+    assert str(cache_folder()) == "/home/of/someone/.cache/jax_resnet"
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
-    assert str(cache.default_folder()) == "/cache/jax_resnet"
+    assert str(cache_folder()) == "/cache/jax_resnet"
     monkeypatch.setenv("JAX_RESNET_CACHE", "/own")
-    assert str(cache.default_folder()) == "/own"
+    assert str(cache_folder()) == "/own"
 
 
 MAKER = """

@@ -17,7 +17,7 @@ from data_fixtures import (
 )
 
 from jax_resnet import data
-from jax_resnet.errors import UserError
+from jax_resnet.runtime.errors import UserError
 
 GENUINE = os.environ.get("TFDS_DATA_DIR", "")
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from jax_resnet.data import download
-from jax_resnet.errors import UserError
+from jax_resnet.runtime.errors import UserError
 
 CONTENT = bytes(range(256)) * 9000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

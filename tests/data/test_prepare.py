@@ -9,7 +9,7 @@ from data_fixtures import place_archive, prepare_cifar, random_images, sorted_by
 
 from jax_resnet import data
 from jax_resnet.data.prepare import ARCHIVES, prepare
-from jax_resnet.errors import UserError
+from jax_resnet.runtime.errors import UserError
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])

@@ -14,7 +14,7 @@ from data_fixtures import (
 )
 
 from jax_resnet import data
-from jax_resnet.errors import UserError
+from jax_resnet.runtime.errors import UserError
 
 
 def damage_shard(path, how):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from jax_resnet.data import splits
-from jax_resnet.errors import UserError
+from jax_resnet.runtime.errors import UserError
 
 SHARDS = {"train": (60, 40), "test": (30,), "extra": (7,)}
 

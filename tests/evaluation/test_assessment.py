@@ -3,15 +3,15 @@ import re
 
 import numpy as np
 import pytest
+from metadata_fixtures import run_metadata
 from PIL import Image
-from record_fixtures import run_record
 
 from jax_resnet.evaluation.assessment import assess
-from jax_resnet.evaluation.page import render, render_comparison
-from jax_resnet.evaluation.pictures import draw_all
-from jax_resnet.metrics import evaluate, log_softmax
+from jax_resnet.evaluation.figures import draw_all
+from jax_resnet.evaluation.metrics import evaluate, log_softmax
+from jax_resnet.evaluation.report import render, render_comparison
 
-INFO = run_record().dataset
+INFO = run_metadata().dataset
 N = 60
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from command_line import interrupted
 
-from jax_resnet.history import installed_versions
+from jax_resnet.checkpoint.history import installed_versions
 
 
 class Tally:

@@ -8,7 +8,7 @@ import warnings
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
-from jax_resnet.errors import UserError
+from jax_resnet.runtime.errors import UserError
 
 SECONDS = 20  # far above what any input takes, on a busy machine
 

@@ -9,8 +9,8 @@ import pytest
 from command_line import assert_one_line, assert_same_run, run, set_aside_damaged
 from damages import DAMAGES, files_of, flip
 
-from jax_resnet import checkpoint
-from jax_resnet.checkpoint import Checkpoint, DamagedCheckpointError
+from jax_resnet.checkpoint import store
+from jax_resnet.checkpoint.store import Checkpoint, DamagedCheckpointError
 
 BEST, LATEST = 16, 24  # the steps that the finished run keeps
 
@@ -21,7 +21,7 @@ def by_size(generator, files):
 
 
 def step_of(workdir, step):
-    return checkpoint.directory(workdir) / str(step)
+    return store.directory(workdir) / str(step)
 
 
 def is_saved(found, saved):
@@ -42,7 +42,7 @@ def saved(finished):
     """What the steps of the run hold."""
     found = [Checkpoint.open(step_of(finished, step)) for step in (BEST, LATEST)]
     return {
-        c.step: ((c.metrics, c.metadata), {n: c.arrays(n) for n in checkpoint.TREES})
+        c.step: ((c.metrics, c.metadata), {n: c.arrays(n) for n in store.TREES})
         for c in found
     }
 
@@ -67,15 +67,15 @@ def assert_replaced(workdir, step, saved, caplog):
     """A damaged step never loads; the other one does, and it is said."""
     other = BEST + LATEST - step
     with pytest.raises(DamagedCheckpointError, match="is damaged; use another step"):
-        checkpoint.select(workdir, str(step))
+        store.select(workdir, str(step))
     caplog.clear()
-    found = checkpoint.select(workdir, "latest" if step == LATEST else "best")
+    found = store.select(workdir, "latest" if step == LATEST else "best")
     assert found.step == other
     assert is_saved(found, saved)
     assert f"checkpoints/{step}' is damaged; another one is used" in caplog.text
     (note,) = set_aside_damaged(workdir)
     assert f"set aside as damaged-{step}" in note
-    assert checkpoint.select(workdir, "latest").step == other
+    assert store.select(workdir, "latest").step == other
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
@@ -116,7 +116,7 @@ def test_without_a_manifest(workdir, saved, many, tally):
     for step in (BEST, LATEST):
         faults.injected()
         (step_of(workdir, step) / "manifest.json").unlink()
-        assert is_saved(checkpoint.select(workdir, str(step)), saved)
+        assert is_saved(store.select(workdir, str(step)), saved)
         assert set_aside_damaged(workdir) == []
         faults.survived()
     generator = random.Random(1)
@@ -127,12 +127,12 @@ def test_without_a_manifest(workdir, saved, many, tally):
         for _ in undone(workdir, LATEST, path, lambda p: flip(p, generator)):
             flips.injected()
             try:
-                assert is_saved(checkpoint.select(workdir, str(LATEST)), saved)
+                assert is_saved(store.select(workdir, str(LATEST)), saved)
             except DamagedCheckpointError:
                 refused += 1
-                assert is_saved(checkpoint.select(workdir, "latest"), saved)
+                assert is_saved(store.select(workdir, "latest"), saved)
             notes = set_aside_damaged(workdir)
-            step = checkpoint.select(workdir, "latest").step
+            step = store.select(workdir, "latest").step
             assert step == (BEST if notes else LATEST)
             flips.survived()
     assert refused > many(10, 200) / 3  # orbax does not read all that it writes

@@ -12,7 +12,7 @@ from damages import DAMAGES, files_of, flip
 from data.data_fixtures import prepare_cifar
 
 from jax_resnet import data
-from jax_resnet.errors import UserError
+from jax_resnet.runtime.errors import UserError
 
 
 @pytest.fixture(scope="module")

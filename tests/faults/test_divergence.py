@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from command_line import assert_one_line, assert_same_run, command, run
 
-from jax_resnet import checkpoint
+from jax_resnet.checkpoint import store
 
 EXPLODE = "--config.optimizer.learning_rate=1e30"
 
@@ -27,12 +27,12 @@ def test_divergence_keeps_the_last_finite_best(
 ):
     count = tally("a loss that explodes in a run that was fine")
     workdir = shutil.copytree(stopped, tmp_path / "run")
-    best = checkpoint.select(workdir, "best")
+    best = store.select(workdir, "best")
     count.injected()
     result = run(tiny, workdir, EXPLODE, "--accept-changes")
     assert_one_line(result, r"not finite at step \d+: try a lower")
     assert summary(workdir)["complete"] is False
-    assert checkpoint.select(workdir, "best") == best
+    assert store.select(workdir, "best") == best
     best.arrays("model")
     # The run as it was is still there.
     result = run(tiny, workdir)
@@ -62,7 +62,7 @@ def test_changes_are_refused_or_recorded(
 ):
     count = tally("a config edited between starts")
     workdir = shutil.copytree(stopped, tmp_path / "run")
-    before = checkpoint.select(workdir, "latest")
+    before = store.select(workdir, "latest")
     lower = "--config.optimizer.learning_rate=0.01"
     refused = [
         ([lower], "learning_rate was 0.1 and is 0.01; .*--accept-changes"),
@@ -74,7 +74,7 @@ def test_changes_are_refused_or_recorded(
     for arguments, message in refused[: many(2, 5)]:
         count.injected()
         assert_one_line(run(tiny, workdir, *arguments), message)
-        assert checkpoint.select(workdir, "latest") == before
+        assert store.select(workdir, "latest") == before
         count.survived()
 
     count.injected()

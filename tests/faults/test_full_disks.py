@@ -17,7 +17,7 @@ from command_line import (
     wait_for,
 )
 
-from jax_resnet import checkpoint
+from jax_resnet.checkpoint import store
 
 NO_ROOM = "(?i)no space left on"
 LOST_CACHE = "no cache |warning: |Could not save font_manager cache"
@@ -104,7 +104,7 @@ def test_a_disk_that_fills_up_during_a_save(tiny, finished, disk, many, tally):
     generator = random.Random(1)
     for _ in range(many(1, 8)):
         workdir = disk.folder / "run"
-        folder = checkpoint.directory(workdir)
+        folder = store.directory(workdir)
         unfinished = f"{generator.choice([8, 16])}.orbax-checkpoint-tmp"
         process = training(tiny, workdir)
         while process.poll() is None and not (folder / unfinished).exists():

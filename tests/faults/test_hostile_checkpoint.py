@@ -19,11 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from refusals import BYTES, CUTS, SCALARS, examples, refused, spliced
 
-from jax_resnet import checkpoint
-from jax_resnet.checkpoint import Checkpoint
-from jax_resnet.integrity import digest_json, write_manifest
+from jax_resnet.checkpoint import store
+from jax_resnet.checkpoint.digests import digest_json, write_manifest
+from jax_resnet.checkpoint.metadata import RunMetadata
+from jax_resnet.checkpoint.store import Checkpoint
 from jax_resnet.predict import Predictor
-from jax_resnet.record import RunRecord
 
 # What JSON can say and Python cannot write.
 TOKENS = {"@digits": "9" * 5000, "@deep": "[" * 100_000 + "]" * 100_000}
@@ -104,13 +104,13 @@ def write(path, content, manifest):
 def step(finished, tmp_path):
     """The directory of a step that may be changed."""
     return shutil.copytree(
-        checkpoint.directory(finished) / "24", tmp_path / "checkpoints" / "24"
+        store.directory(finished) / "24", tmp_path / "checkpoints" / "24"
     )
 
 
 def read(path):
     opened = Checkpoint.open(path)
-    return opened, RunRecord.from_metadata(opened.metadata)
+    return opened, RunMetadata.from_metadata(opened.metadata)
 
 
 def build(opened, record):
@@ -125,11 +125,11 @@ def read_as_json(path):
 @pytest.fixture
 def reader(monkeypatch):
     """Chooses what reads metadata: orbax, or for most of ten numbers the quicker."""
-    orbax = checkpoint.ocp.checkpointables_metadata
+    orbax = store.ocp.checkpointables_metadata
 
     def choose(number):
         chosen = read_as_json if number else orbax
-        monkeypatch.setattr(checkpoint.ocp, "checkpointables_metadata", chosen)
+        monkeypatch.setattr(store.ocp, "checkpointables_metadata", chosen)
 
     return choose
 

@@ -11,7 +11,7 @@ from command_line import (
     wait_for,
 )
 
-from jax_resnet import checkpoint
+from jax_resnet.checkpoint import store
 
 # One step a call makes the run long enough to be cut in all its parts.
 STEP_BY_STEP = "--config.train.steps_per_call=1"
@@ -27,7 +27,7 @@ def names_in(folder):
 def assert_nothing_left_behind(workdir, reference):
     assert names_in(workdir) == names_in(reference)
     found, expected = (
-        names_in(checkpoint.directory(folder)) for folder in (workdir, reference)
+        names_in(store.directory(folder)) for folder in (workdir, reference)
     )
     # A run killed after its last save has one step more than it would have kept.
     assert found >= expected
@@ -51,7 +51,7 @@ class Moments:
             process.wait()
 
     def saving(self, process, workdir):
-        folder = checkpoint.directory(workdir)
+        folder = store.directory(workdir)
         stale = names_in(folder)
         self._until(process, lambda: any("tmp" in n for n in names_in(folder) - stale))
         self._sleep(0.02)
@@ -61,7 +61,7 @@ class Moments:
             steps = (name for name in names_in(folder) - stale if name.isdigit())
             return any("manifest.json" not in names_in(folder / n) for n in steps)
 
-        folder = checkpoint.directory(workdir)
+        folder = store.directory(workdir)
         stale = names_in(folder)
         self._until(process, lacks_manifest)
         self._sleep(0.1)

@@ -20,7 +20,7 @@ from command_line import (
     wait_for,
 )
 
-from jax_resnet import checkpoint
+from jax_resnet.checkpoint import store
 from jax_resnet.predict import Predictor
 
 SLOW = "--config.train.steps_per_call=1"
@@ -146,8 +146,8 @@ def test_nothing_of_the_device_is_in_a_checkpoint(finished, tally):
     # What the device would be needed for is not there: arrays are saved from host
     # memory, without a sharding.
     count.injected()
-    for name in checkpoint.TREES:
-        folder = checkpoint.select(finished, "latest").path / name
+    for name in store.TREES:
+        folder = store.select(finished, "latest").path / name
         sharding = [p for p in folder.rglob("*") if "sharding" in p.name]
         assert all(p.read_bytes() in (b"", b"{}") for p in sharding)
         assert b"cpu" not in (folder / "_METADATA").read_bytes().lower()

@@ -14,7 +14,7 @@ from command_line import (
     wait_for,
 )
 
-from jax_resnet import checkpoint
+from jax_resnet.checkpoint import store
 
 # One step a call makes the run long enough to be cut in all its parts.
 STEP_BY_STEP = "--config.train.steps_per_call=1"
@@ -122,7 +122,7 @@ def test_a_run_ends_before_its_time_limit(tiny, tmp_path, many, tally):
         assert (result.returncode, result.stderr) == (75, "")
         assert not is_complete(tmp_path / "run")
         assert_checkpoints_sound(tmp_path / "run")
-        latest = checkpoint.select(tmp_path / "run", "latest")
+        latest = store.select(tmp_path / "run", "latest")
         assert latest.step > steps_done
         steps_done = latest.step
         faults.survived()

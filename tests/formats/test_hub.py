@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from command_line import assert_one_line
 
-from jax_resnet.errors import UserError
 from jax_resnet.formats import hub
+from jax_resnet.runtime.errors import UserError
 
 pytest.importorskip("huggingface_hub", reason="the extra 'export' is not installed")
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import yaml
 from format_fixtures import make_predictor
-from test_history import HISTORY
+from metadata_fixtures import HISTORY
 
 from jax_resnet.formats import model_card
 

@@ -1,7 +1,7 @@
 import pytest
 
-from jax_resnet.errors import UserError
 from jax_resnet.formats.output import new_output, require, write_file
+from jax_resnet.runtime.errors import UserError
 
 
 def write(path, kind):

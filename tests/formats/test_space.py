@@ -13,10 +13,10 @@ import yaml
 from command_line import ROOT
 from format_fixtures import make_predictor, same_arrays
 
-from jax_resnet import model_folder
-from jax_resnet.errors import UserError
+from jax_resnet.checkpoint import model_folder
 from jax_resnet.formats import space
 from jax_resnet.predict import Predictor
+from jax_resnet.runtime.errors import UserError
 
 pytest.importorskip("gradio", reason="the extra 'serve' is not installed")
 

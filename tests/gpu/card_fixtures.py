@@ -8,9 +8,10 @@ import jax
 import numpy as np
 from parallel_fixtures import unchecked
 
-from jax_resnet import config, device
-from jax_resnet.interrupt import Interrupt
-from jax_resnet.processes import Processes
+from jax_resnet import config
+from jax_resnet.distributed import device
+from jax_resnet.distributed.processes import Processes
+from jax_resnet.runtime.signals import Interrupt
 from jax_resnet.training.build import RunBuilder, describe_data
 from jax_resnet.training.metrics import RunningMetrics
 from jax_resnet.training.run import train

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from card_fixtures import Steps, precision, settings_of, train_on
 
-from jax_resnet import device
-from jax_resnet.parallel import Devices
+from jax_resnet.distributed import device
+from jax_resnet.distributed.mesh import DeviceMesh
 from jax_resnet.training.compiled import CompiledSteps
 from jax_resnet.training.multi_step import counted
 
@@ -23,13 +23,13 @@ KEPT = (
 def card():
     """The GPU; in a dry run a device of the CPU that nothing else computes on."""
     if gpu_choice.DRY:
-        return Devices((jax.devices("cpu")[1],))
-    return Devices((jax.devices("gpu")[0],))
+        return DeviceMesh((jax.devices("cpu")[1],))
+    return DeviceMesh((jax.devices("gpu")[0],))
 
 
 @pytest.fixture(scope="session")
 def cpu():
-    return Devices((jax.devices("cpu")[0],))
+    return DeviceMesh((jax.devices("cpu")[0],))
 
 
 @pytest.fixture(scope="session", autouse=True)

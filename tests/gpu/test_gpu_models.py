@@ -6,7 +6,8 @@ import pytest
 from card_fixtures import are_identical, assert_near, precision, settings_of
 from jax import export
 
-from jax_resnet import checkpoint, config
+from jax_resnet import config
+from jax_resnet.checkpoint import store
 from jax_resnet.formats import stablehlo
 from jax_resnet.predict import Predictor
 from jax_resnet.training.metrics import RunningMetrics
@@ -26,7 +27,7 @@ def test_a_checkpoint_restores_bit_for_bit_on_the_other_device(
 ):
     run = request.getfixturevalue(f"made_on_{made}")
     devices = request.getfixturevalue(restored)
-    latest = checkpoint.select(run.workdir, "latest")
+    latest = store.select(run.workdir, "latest")
     point = resume_point(run.workdir, config.to_json(settings_of(tiny)))
     found = point.restore(on_cpu.initial, RunningMetrics.zeros())
     state, metrics = devices.place(found)

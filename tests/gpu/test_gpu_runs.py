@@ -28,8 +28,9 @@ from command_line import (
 )
 from parallel_fixtures import unchecked
 
-from jax_resnet import checkpoint, train
-from jax_resnet.record import RunRecord
+from jax_resnet import train
+from jax_resnet.checkpoint import store
+from jax_resnet.checkpoint.metadata import RunMetadata
 
 pytestmark = pytest.mark.gpu
 
@@ -79,8 +80,8 @@ def test_a_signal_in_training_saves_and_stops(stopped):
 
 
 def test_the_fastest_type_is_chosen_and_recorded(stopped, card):
-    latest = checkpoint.select(stopped.workdir, "latest")
-    record = RunRecord.from_metadata(latest.metadata)
+    latest = store.select(stopped.workdir, "latest")
+    record = RunMetadata.from_metadata(latest.metadata)
     expected = "float32"
     if card.first.platform == "gpu" and float(card.first.compute_capability) >= 8:
         expected = "bfloat16"
@@ -91,7 +92,7 @@ def test_the_fastest_type_is_chosen_and_recorded(stopped, card):
 
 def test_the_same_command_resumes_to_the_end(stopped, tiny):
     steps = EPOCHS * (IMAGES // 32)
-    saved = checkpoint.select(stopped.workdir, "latest").step
+    saved = store.select(stopped.workdir, "latest").step
     print(f"saved at step {saved} of {steps}")
     assert 0 < saved < steps
     result = run(tiny, stopped.workdir, *LONG_RUN)
@@ -102,7 +103,7 @@ def test_the_same_command_resumes_to_the_end(stopped, tiny):
         *range(1, EPOCHS + 1)
     ]
     assert summary(stopped.workdir)["complete"]
-    assert checkpoint.select(stopped.workdir, "latest").step == steps
+    assert store.select(stopped.workdir, "latest").step == steps
 
 
 def test_runs_of_two_seeds_take_turns_and_are_what_each_is_alone(

@@ -14,7 +14,7 @@ from card_fixtures import (
     settings_of,
 )
 
-from jax_resnet.device import compiler_options
+from jax_resnet.distributed.device import compiler_options
 
 pytestmark = pytest.mark.gpu
 

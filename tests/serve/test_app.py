@@ -17,7 +17,7 @@ from over_http import get, post
 from PIL import Image
 from test_uploads import png
 
-from jax_resnet import checkpoint
+from jax_resnet.checkpoint import store
 from jax_resnet.predict import Predictor
 
 gradio_client = pytest.importorskip("gradio_client", reason="the extra 'serve'")
@@ -43,7 +43,7 @@ def test_health(address, finished):
     status, text = get(address + "/healthz")
     assert status == 200
     health = json.loads(text)
-    best = checkpoint.select(finished, "best")
+    best = store.select(finished, "best")
     assert health["step"] == best.step
     assert health["accuracy"]["top1"] == best.metrics["val_top1"]
     assert health["accuracy"]["split"] == "test[:100]"

@@ -6,8 +6,8 @@ import pytest
 from command_line import ROOT
 
 from jax_resnet import config
-from jax_resnet.errors import UserError
-from jax_resnet.parallel import Devices
+from jax_resnet.distributed.mesh import DeviceMesh
+from jax_resnet.runtime.errors import UserError
 from jax_resnet.training.build import RunBuilder, describe_data
 
 KEPT = ROOT / "results" / "resnet20-cpu"
@@ -19,7 +19,7 @@ def builder(*overrides, devices=1):
         ["--config.data.train_split=train[:600]", *overrides],
     )
     described = describe_data(settings)
-    chosen = Devices(tuple(jax.devices()[:devices]))
+    chosen = DeviceMesh(tuple(jax.devices()[:devices]))
     settings = config.with_dtype(settings, "float32")
     counts = described.n_train, described.n_eval
     return RunBuilder(settings, chosen, described.info, *counts)

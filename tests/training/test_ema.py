@@ -14,9 +14,11 @@ from command_line import (
 )
 from parallel_fixtures import BATCH, INFO, RECIPE, SETTINGS, Steps, batch_of
 
-from jax_resnet import augment, checkpoint, weights
-from jax_resnet.errors import UserError
+from jax_resnet.augment import compose
+from jax_resnet.checkpoint import store
+from jax_resnet.model import weights
 from jax_resnet.predict import Predictor
+from jax_resnet.runtime.errors import UserError
 from jax_resnet.training.ema import Ema
 
 EMA = ("--config.ema.decay=0.8", "--config.ema.statistics_steps=3")
@@ -88,7 +90,7 @@ def statistics(steps, at, first):
 def test_statistics_are_the_means_over_batches(one):
     at = after(one, 3)
     found = statistics(one, at, 3)
-    transform = augment.build(RECIPE, SETTINGS, mean=INFO.mean, std=INFO.std)
+    transform = compose.build(RECIPE, SETTINGS, mean=INFO.mean, std=INFO.std)
     expected = {}
     for step in (3, 4):
         images, _, keys = batch_of(step)
@@ -133,7 +135,7 @@ def averaged(tiny, tmp_path_factory):
 
 
 def test_the_average_is_what_is_evaluated_and_saved(tiny, averaged, finished):
-    latest = checkpoint.select(averaged, "latest")
+    latest = store.select(averaged, "latest")
     model, training = latest.arrays("model"), latest.arrays("training")
     weights = {n for n in model if n.startswith("state.params.")}
     assert weights
@@ -165,7 +167,7 @@ def test_the_average_is_what_is_evaluated_and_saved(tiny, averaged, finished):
 
 def test_a_run_with_an_average_resumes_to_the_same_bits(tiny, averaged, tmp_path):
     workdir = interrupted(tiny, tmp_path / "run", *EMA)
-    latest = checkpoint.select(workdir, "latest")
+    latest = store.select(workdir, "latest")
     if latest.metrics is None:  # else it was stopped as an epoch ended
         # The average has no statistics yet: the model is what was trained.
         training = latest.arrays("training")

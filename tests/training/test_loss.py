@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jax_resnet import model, weights
-from jax_resnet.errors import UserError
-from jax_resnet.mixing import make_mix
+from jax_resnet.augment.mixup import make_mix
+from jax_resnet.model import resnet, weights
+from jax_resnet.runtime.errors import UserError
 from jax_resnet.training.loss import Loss, Preprocessing, Teacher
 
 BATCH, CLASSES, BLOCKS = 16, 5, 3
@@ -28,7 +28,7 @@ PLAIN = Preprocessing(scaled, lambda images: scaled(None, images, 0))
 @pytest.fixture(scope="module")
 def network():
     return weights.split(
-        model.initialize(jax.random.key(0), depth=8, num_classes=CLASSES)
+        resnet.initialize(jax.random.key(0), depth=8, num_classes=CLASSES)
     )
 
 
@@ -150,7 +150,7 @@ def test_stochastic_depth_takes_part(network, batch):
 
 
 def test_zero_initialised_blocks_begin_as_their_shortcuts(batch):
-    begin = partial(model.initialize, jax.random.key(0), depth=8, num_classes=CLASSES)
+    begin = partial(resnet.initialize, jax.random.key(0), depth=8, num_classes=CLASSES)
     usual, zeroed = (
         weights.split(begin()),
         weights.split(begin(zero_init_residual=True)),

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_resnet.device import CompilerOptions, compiler_options
-from jax_resnet.parallel import REPLICATED, Devices
+from jax_resnet.distributed.device import CompilerOptions, compiler_options
+from jax_resnet.distributed.mesh import REPLICATED, DeviceMesh
 from jax_resnet.training import multi_step
 from jax_resnet.training.multi_step import MultiStep, counted
 
-ONE = Devices((jax.devices()[0],))
+ONE = DeviceMesh((jax.devices()[0],))
 UNKNOWN = CompilerOptions("options of another XLA", {"xla_unknown_option": "1"})
 DEFAULT = CompilerOptions("XLA's default", {})
 

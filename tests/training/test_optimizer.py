@@ -7,8 +7,8 @@ import optax
 import pytest
 from step_fixtures import on_batch
 
-from jax_resnet import model
-from jax_resnet.errors import UserError
+from jax_resnet.model import resnet
+from jax_resnet.runtime.errors import UserError
 from jax_resnet.training import optimizer
 from jax_resnet.training.loss import Loss, Preprocessing
 from jax_resnet.training.state import create_train_state
@@ -182,7 +182,7 @@ def test_each_optimizer_trains_the_network(name):
     updates = optimizer.make_optimizer(
         name, optimizer.make_schedule("constant", 0.01, 9), nesterov=True
     )
-    network = model.initialize(jax.random.key(0), depth=8, num_classes=5)
+    network = resnet.initialize(jax.random.key(0), depth=8, num_classes=5)
     graphdef, train_state = create_train_state(network, updates)
 
     def scale(images):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from jax_resnet.errors import UserError
+from jax_resnet.runtime.errors import UserError
 from jax_resnet.training.resume import resume_point
 
 

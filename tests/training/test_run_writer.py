@@ -5,13 +5,12 @@ import threading
 
 import numpy as np
 import pytest
-from record_fixtures import run_record
-from test_history import record
+from metadata_fixtures import record, run_metadata
 
-from jax_resnet import checkpoint
-from jax_resnet.errors import UserError
-from jax_resnet.processes import Processes
-from jax_resnet.saving import Writer
+from jax_resnet.checkpoint import store
+from jax_resnet.checkpoint.writer import Writer
+from jax_resnet.distributed.processes import Processes
+from jax_resnet.runtime.errors import UserError
 from jax_resnet.training.metrics import RunningMetrics
 from jax_resnet.training.run_writer import RunWriter
 from jax_resnet.training.state import TrainState
@@ -26,7 +25,7 @@ def state(step):
 
 def records():
     history = [record(n, val_top1=v) for n, v in enumerate(VAL_TOP1, start=1)]
-    return [run_record(history[:n]) for n in range(1, len(history) + 1)]
+    return [run_metadata(history[:n]) for n in range(1, len(history) + 1)]
 
 
 @pytest.fixture
@@ -59,7 +58,7 @@ def reported(workdir):
 
 def test_saves_that_cannot_keep_up(tmp_path, saving):
     begun, go_on = saving
-    with RunWriter(tmp_path, Processes(), run_record(), keep_latest=2) as writer:
+    with RunWriter(tmp_path, Processes(), run_metadata(), keep_latest=2) as writer:
         for epoch, of_epoch in enumerate(records(), start=1):
             writer.save_epoch(state(epoch), of_epoch)
             wait_until(lambda: begun)
@@ -70,33 +69,33 @@ def test_saves_that_cannot_keep_up(tmp_path, saving):
     # The newest, and before it the best.
     assert begun == [1, 2, 5]
     assert reported(tmp_path) == [1, 2, 3, 4, 5]
-    assert checkpoint.steps_in(checkpoint.directory(tmp_path)) == [2, 5]
-    assert checkpoint.select(tmp_path, "best").step == 2
+    assert store.steps_in(store.directory(tmp_path)) == [2, 5]
+    assert store.select(tmp_path, "best").step == 2
     assert json.loads((tmp_path / "summary.json").read_text())["complete"] is True
 
 
 def test_several_processes_save_each_epoch(tmp_path, saving):
     begun, go_on = saving
     go_on.set()
-    with RunWriter(tmp_path, Processes(2), run_record(), keep_latest=2) as writer:
+    with RunWriter(tmp_path, Processes(2), run_metadata(), keep_latest=2) as writer:
         for epoch, of_epoch in enumerate(records(), start=1):
             writer.save_epoch(state(epoch), of_epoch)
             assert begun == [*range(1, epoch + 1)]
             assert reported(tmp_path) == [*range(1, epoch)]
     assert reported(tmp_path) == [1, 2, 3, 4, 5]
-    assert checkpoint.steps_in(checkpoint.directory(tmp_path)) == [2, 4, 5]
+    assert store.steps_in(store.directory(tmp_path)) == [2, 4, 5]
 
 
 def test_a_state_within_an_epoch(tmp_path):
     first, second, *_ = records()
-    with RunWriter(tmp_path, Processes(), run_record(), keep_latest=2) as writer:
+    with RunWriter(tmp_path, Processes(), run_metadata(), keep_latest=2) as writer:
         writer.save_epoch(state(1), first)
         writer.save_epoch(state(2), second)
         writer.save_interrupted(state(3), RunningMetrics.zeros(), second)
-    latest = checkpoint.select(tmp_path, "latest")
+    latest = store.select(tmp_path, "latest")
     assert (latest.step, latest.metrics) == (3, None)
     np.testing.assert_array_equal(latest.arrays("model")["state.params.w"], [3, 3, 3])
-    assert checkpoint.select(tmp_path, "best").step == 2
+    assert store.select(tmp_path, "best").step == 2
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert (summary["complete"], summary["epochs_done"]) == (False, 2)
 
@@ -109,7 +108,7 @@ def test_a_failure_is_raised_where_training_sees_it(tmp_path, monkeypatch):
     first, second, *_ = records()
     with (
         pytest.raises(UserError, match="no room for step 1"),
-        RunWriter(tmp_path, Processes(), run_record(), keep_latest=2) as writer,
+        RunWriter(tmp_path, Processes(), run_metadata(), keep_latest=2) as writer,
     ):
         writer.save_epoch(state(1), first)
         wait_until(lambda: writer._failure)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from step_fixtures import on_batch
 
-from jax_resnet import model
-from jax_resnet.errors import UserError
+from jax_resnet.model import resnet
+from jax_resnet.runtime.errors import UserError
 from jax_resnet.training import optimizer
 from jax_resnet.training.loss import Loss, Preprocessing
 from jax_resnet.training.sam import Sam
@@ -65,7 +65,7 @@ def test_no_gradient_moves_nothing():
 
 def test_a_step_takes_its_gradients_up_there():
     sgd = optimizer.make_optimizer("sgd", optimizer.make_schedule("constant", 0.1, 9))
-    network = model.initialize(jax.random.key(0), depth=8, num_classes=5)
+    network = resnet.initialize(jax.random.key(0), depth=8, num_classes=5)
     graphdef, before = create_train_state(network, sgd)
 
     def scale(images):

@@ -9,9 +9,9 @@ import pytest
 from command_line import assert_one_line, assert_same_run, run
 from process_fixtures import with_devices
 
-from jax_resnet.errors import UserError
-from jax_resnet.interrupt import Interrupt
-from jax_resnet.parallel import Devices
+from jax_resnet.distributed.mesh import DeviceMesh
+from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.signals import Interrupt
 from jax_resnet.training import seeds
 
 
@@ -87,13 +87,13 @@ def test_jobs_have_a_device_each():
 
     seen = []
     jobs = [partial(job, number) for number in range(5)]
-    runs = seeds.run_each(jobs, Devices(tuple(devices)), AfterJobs(5))
+    runs = seeds.run_each(jobs, DeviceMesh(tuple(devices)), AfterJobs(5))
     assert len(seen) == 5 and set(seen) == set(devices)
     assert [runs[number].result() for number in (0, 2, 3, 4)] == [0, 2, 3, 4]
     with pytest.raises(UserError, match="number 1"):
         seeds.results_of(runs)
     seen.clear()
-    runs = seeds.run_each(jobs[2:], Devices((devices[0],)), AfterJobs(2))
+    runs = seeds.run_each(jobs[2:], DeviceMesh((devices[0],)), AfterJobs(2))
     assert seeds.results_of(runs) == [2, 3, None] and len(seen) == 2
     assert seeds.results_of([]) == []
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from step_fixtures import on_batch
 
-from jax_resnet import model, weights
-from jax_resnet.parallel import REPLICATED, Devices
+from jax_resnet.distributed.mesh import REPLICATED, DeviceMesh
+from jax_resnet.model import resnet, weights
 from jax_resnet.training import optimizer
 from jax_resnet.training.input_pipeline import BatchSizes, make_epoch_order
 from jax_resnet.training.loss import Loss, Preprocessing
@@ -30,14 +30,14 @@ def scale(images):
     return images.astype(jnp.float32) / 128 - 1
 
 
-ONE = Devices((jax.devices()[0],))
+ONE = DeviceMesh((jax.devices()[0],))
 SIZES = BatchSizes(N, N, BATCH, BATCH)
 
 
 @pytest.fixture(scope="module")
 def setup():
     sgd = optimizer.make_optimizer("sgd", optimizer.make_schedule("cosine", 0.05, 20))
-    network = model.initialize(jax.random.key(0), depth=8, num_classes=CLASSES)
+    network = resnet.initialize(jax.random.key(0), depth=8, num_classes=CLASSES)
     graphdef, train_state = create_train_state(network, sgd)
     generator = np.random.default_rng(0)
     images = jnp.asarray(generator.integers(0, 256, (N, *SHAPE), np.uint8))

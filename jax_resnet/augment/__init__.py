@@ -1,0 +1,1 @@
+"""Random augmentations on the device."""

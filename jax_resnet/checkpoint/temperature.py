@@ -1,0 +1,49 @@
+"""The temperature of a model's probabilities, kept beside its checkpoints.
+
+It is fitted by the evaluation, after the checkpoint was written and sealed.
+"""
+
+import json
+import math
+from pathlib import Path
+
+from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.files import new_file
+
+FILE = "temperature.json"
+
+
+def save_temperature(
+    workdir: Path, *, step: int, temperature: float, fitted_on: str
+) -> None:
+    """Writes the temperature of a step's model, in place of any before.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    fields = {"step": step, "temperature": temperature, "fitted_on": fitted_on}
+    with new_file(workdir / FILE) as file:
+        file.write((json.dumps(fields, indent=2) + "\n").encode())
+
+
+def read_temperature(workdir: Path, step: int) -> float:
+    """The temperature that was fitted for a step's model; 1 if none was.
+
+    Raises:
+        UserError: if the file is damaged.
+    """
+    path = workdir / FILE
+    try:
+        fields = json.loads(path.read_bytes())
+        if fields["step"] != step:
+            return 1.0
+        temperature = float(fields["temperature"])
+        if not (math.isfinite(temperature) and temperature > 0):
+            raise ValueError("it is not a positive number")
+    except FileNotFoundError:
+        return 1.0
+    except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
+        raise UserError(
+            f"{str(path)!r} is damaged: delete it, and evaluate again"
+        ) from error
+    return temperature

@@ -1,0 +1,153 @@
+"""The device to compute on, and the cache of what was compiled for it."""
+
+import errno
+import functools
+import logging
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.files import cache_folder
+
+_ROOM = 64 * 2**20  # bytes, for the programs of a run
+_CPU_LIBRARIES = "xla_cpu_experimental_ynn_fusion_type"
+_CUDA_GRAPHS = "xla_gpu_enable_command_buffer"
+_log = logging.getLogger(__name__)
+
+
+def select(kind: str, option: str = "--config.train.device") -> jax.Device:
+    """The device of a kind, made the default; call before anything is computed.
+
+    Args:
+        kind: ``"gpu"``, ``"cpu"``, or ``"auto"`` for a GPU if there is one.
+        option: of the command line that gives the kind, for messages.
+
+    Raises:
+        UserError: for another kind, or if there is no such device.
+    """
+    if kind not in ("auto", "gpu", "cpu"):
+        raise UserError(f"{option} must be 'auto', 'gpu' or 'cpu', not {kind!r}")
+    if kind == "cpu":
+        jax.config.update("jax_platforms", "cpu")
+    try:
+        device = jax.local_devices(backend=None if kind == "auto" else kind)[0]
+    # JAX asserts where a plugin is installed and finds no device.
+    except (RuntimeError, AssertionError) as error:
+        asked = f"{option}=gpu"
+        if kind != "gpu":
+            asked = f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}"
+        raise UserError(
+            f"{asked} asks for a device that JAX does not find: check nvidia-smi and "
+            f'pip install -e ".[cuda12]", or use {option}=cpu'
+        ) from error
+    jax.config.update("jax_default_device", device)
+    return device
+
+
+def current() -> jax.Device:
+    """The device that computes what is not placed on another."""
+    (device,) = jnp.zeros(()).devices()
+    return device
+
+
+def describe(device: jax.Device) -> str:
+    """The device as people call it."""
+    if device.platform == "cpu":
+        return f"CPU with {len(os.sched_getaffinity(0))} cores"
+    return device.device_kind
+
+
+def fastest_dtype(device: jax.Device) -> str:
+    """The dtype that a device computes convolutions fastest in.
+
+    ``"bfloat16"`` on GPUs of compute capability 8.0 or later, else ``"float32"``.
+    """
+    if device.platform != "gpu":
+        return "float32"
+    major, _ = device.compute_capability.split(".")
+    return "bfloat16" if int(major) >= 8 else "float32"
+
+
+@dataclass(frozen=True)
+class CompilerOptions:
+    """Options of XLA for one program, and what they bring, for messages."""
+
+    name: str
+    values: dict[str, str]
+
+
+def compiler_options(device: jax.Device, *, alone: bool) -> list[CompilerOptions]:
+    """The options to compile a step with, the best first; none over ``XLA_FLAGS``.
+
+    On a CPU, jaxlib 0.12 gives convolutions to YNNPACK, and a training step is faster
+    with Eigen's (``benchmarks/README.md``). Dot products and reductions stay with
+    YNNPACK.
+
+    On a GPU, a call that loops over steps is a single CUDA graph if convolutions and
+    loops may be part of graphs, which they are not by default.
+
+    Args:
+        device: the device to compile for.
+        alone: the program is for this device alone. Programs of several GPUs
+            communicate, and keep the default.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if device.platform == "cpu" and _CPU_LIBRARIES not in flags:
+        prefix = "LIBRARY_FUSION_TYPE_"
+        values = {_CPU_LIBRARIES: f"{prefix}INDIVIDUAL_DOT,{prefix}REDUCE"}
+        if _is_accepted(device, tuple(values.items())):
+            return [CompilerOptions("Eigen's convolutions", values)]
+    if device.platform == "gpu" and alone and _CUDA_GRAPHS not in flags:
+        graphs = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,CONVOLUTION"
+        return [
+            CompilerOptions("CUDA graph for a call", {_CUDA_GRAPHS: f"{graphs},WHILE"}),
+            CompilerOptions("CUDA graph for a step", {_CUDA_GRAPHS: graphs}),
+            CompilerOptions("XLA's default", {}),
+        ]
+    return [CompilerOptions("XLA's default", {})]
+
+
+@functools.cache
+def _is_accepted(device: jax.Device, options: tuple[tuple[str, str], ...]) -> bool:
+    """Whether this jaxlib knows the compiler options."""
+    sharding = jax.sharding.SingleDeviceSharding(device)
+    number = jax.ShapeDtypeStruct((), jnp.float32, sharding=sharding)
+    lowered = jax.jit(jnp.negative).lower(number)
+    try:
+        lowered.compile(compiler_options=dict(options))
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
+
+
+def cache_compilations(directory: str, device: jax.Device) -> None:
+    """Keeps compiled programs on disk, so that the next start need not compile.
+
+    A folder that cannot be written costs time, never the run.
+
+    Args:
+        directory: "" for ``$JAX_COMPILATION_CACHE_DIR``, or else
+            ``$XDG_CACHE_HOME/jax_resnet/xla``.
+        device: the one that programs are compiled for.
+    """
+    default = cache_folder() / "xla" / device.platform
+    path = Path(directory or os.environ.get("JAX_COMPILATION_CACHE_DIR") or default)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+        # What JAX cannot write to its end it never writes again.
+        if shutil.disk_usage(path).free < _ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        _log.info("no cache of compiled programs in %s: %s", path, error.strerror)
+        jax.config.update("jax_compilation_cache_dir", None)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -1,0 +1,1 @@
+"""The ResNet in Flax NNX, its BatchNorm, and its weights as arrays."""

@@ -1,0 +1,122 @@
+"""What a person sees while a run goes on: a bar, or plain lines in a log file."""
+
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+
+from tqdm import tqdm
+
+from jax_resnet.checkpoint.history import EpochRecord
+
+SECONDS_BETWEEN_LINES = 20.0
+
+
+class Progress:
+    """Shows steps, images/s and the time left.
+
+    Args:
+        first_step: steps done before this start.
+        total_steps: of the whole run.
+        steps_per_epoch: of training.
+        batch_size: images of a step.
+        estimate_aloud: print one line with the length of the whole run once it is
+            known, for devices that make it long.
+        say: where lines go, and then all is lines; None for standard output and, on
+            a terminal, a bar.
+    """
+
+    def __init__(
+        self,
+        *,
+        first_step: int,
+        total_steps: int,
+        steps_per_epoch: int,
+        batch_size: int,
+        estimate_aloud: bool,
+        say: Callable[[str], None] | None = None,
+    ):
+        self._first_step = self._step = first_step
+        self._total_steps = total_steps
+        self._steps_per_epoch = steps_per_epoch
+        self._batch_size = batch_size
+        self._estimate_aloud = estimate_aloud
+        self._started = self._last_line = time.monotonic()
+        self._bar = tqdm(
+            total=total_steps * batch_size,
+            initial=first_step * batch_size,
+            unit=" images",
+            unit_scale=True,
+            dynamic_ncols=True,
+            smoothing=0.05,
+            disable=say is not None or not sys.stderr.isatty(),
+        )
+        self._say_line = say or partial(print, flush=True)
+
+    def trained(self, step: int, loss: float) -> None:
+        """Notes that training has reached ``step`` with this mean loss of the epoch."""
+        self._bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
+        self._bar.update((step - self._step) * self._batch_size)
+        self._step = step
+        now = time.monotonic()
+        # The first calls hold one-time costs, and say little about the rest.
+        if self._estimate_aloud and now - self._started > 5:
+            self._estimate_aloud = False
+            if self._seconds_left(now) > 60:
+                left = self._time_left(now)
+                self._say(f"At this speed the run takes about {left} more.")
+        if self._bar.disable and now - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            epoch = (step - 1) // self._steps_per_epoch
+            rate = (step - self._first_step) * self._batch_size / (now - self._started)
+            self._say(
+                f"epoch {epoch + 1} step {step - epoch * self._steps_per_epoch}/"
+                f"{self._steps_per_epoch}  loss {loss:.4f}  {rate:,.0f} images/s  "
+                f"{self._time_left(now)} left"
+            )
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Shows an epoch's record."""
+        self._say(
+            f"epoch {record['epoch']}/{self._total_steps // self._steps_per_epoch}  "
+            f"train loss {record['train_loss']:.4f} "
+            f"top-1 {100 * record['train_top1']:.2f} %  "
+            f"val loss {record['val_loss']:.4f} "
+            f"top-1 {100 * record['val_top1']:.2f} %  "
+            f"{record['seconds']:.1f} s  {record['images_per_second']:,.0f} images/s  "
+            f"{self._time_left(time.monotonic())} left"
+        )
+        if skipped := record.get("skipped_steps"):
+            self._say(f"warning: {skipped} of its steps were not finite and skipped")
+        self._last_line = time.monotonic()
+
+    def close(self) -> None:
+        """Leaves the bar as it stands."""
+        self._bar.close()
+
+    def _say(self, line: str) -> None:
+        if self._bar.disable:
+            self._say_line(line)
+        else:
+            self._bar.write(line)
+
+    def _time_left(self, now: float) -> str:
+        if self._step == self._first_step:
+            return "unknown time"
+        return duration(self._seconds_left(now))
+
+    def _seconds_left(self, now: float) -> float:
+        seconds_per_step = (now - self._started) / (self._step - self._first_step)
+        return (self._total_steps - self._step) * seconds_per_step
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: ``42 s``, ``7 min``, ``3 h 20 min``, ``2 d 5 h``."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if minutes < 100:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes // 1440} d {minutes % 1440 // 60} h"

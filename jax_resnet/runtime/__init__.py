@@ -1,0 +1,1 @@
+"""Errors, files, signals, the lock of a run directory, command lines."""

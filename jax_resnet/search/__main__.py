@@ -1,0 +1,90 @@
+"""The command that compares recipes: ``python -m jax_resnet.search``."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jax_resnet import config
+from jax_resnet.runtime.command_line import Parser, run
+from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.lock import workdir_lock
+from jax_resnet.runtime.signals import Interrupt
+from jax_resnet.search.halving import Search
+from jax_resnet.search.recipes import Base, ablation, parse_rungs, read_recipes
+from jax_resnet.training.seeds import parse_seeds
+
+HOLDOUT = 5000  # images, where neither the command line nor the config says
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options, overrides = _parser().parse_known_args(arguments)
+    settings = config.load(options.config, overrides)
+    if options.holdout is not None and options.holdout < 1:
+        raise UserError(f"--holdout must be at least 1, not {options.holdout}")
+    if not 0 < options.keep <= 1:
+        raise UserError(f"--keep must be above 0 and at most 1, not {options.keep:g}")
+    holdout = options.holdout or settings.data.holdout or HOLDOUT
+    base = Base(options.config, (*overrides, f"--config.data.holdout={holdout}"))
+    recipes = read_recipes(options.recipes)
+    if options.ablate is not None:
+        recipes = ablation(recipes, options.ablate)
+    rungs = parse_rungs(
+        str(settings.train.epochs) if options.epochs is None else options.epochs
+    )
+    seeds = parse_seeds(options.seeds)
+    with Interrupt(options.max_seconds) as interrupt, workdir_lock(options.workdir):
+        search = Search(base, recipes, options.workdir, rungs, seeds, interrupt)
+        return 0 if search.run(options.keep) else interrupt.exit_code
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m jax_resnet.search",
+        description="Trains recipes and ranks them on images held out of training; "
+        "goes on with the unfinished search in the workdir.",
+        epilog="Fields of the base config are set by name, as in "
+        "--config.train.batch_size=256",
+    )
+    parser.add_argument("--config", required=True, help="the base of all recipes")
+    parser.add_argument(
+        "--recipes",
+        required=True,
+        type=Path,
+        metavar="FILE.toml",
+        help="a table for each recipe, of the fields that it sets, such as "
+        "optimizer.warmup_epochs = 5.0, and why",
+    )
+    parser.add_argument("--workdir", type=Path, default=Path("runs/search"))
+    parser.add_argument("--seeds", default="0,1,2", help="of each recipe; 0,1,2")
+    parser.add_argument(
+        "--epochs",
+        help="such as 15,50,150: of the runs of each rung; default as the config says",
+    )
+    parser.add_argument(
+        "--keep",
+        type=float,
+        default=0.5,
+        help="the part of the recipes that goes on to the next rung; 0.5",
+    )
+    parser.add_argument(
+        "--holdout",
+        type=int,
+        help=f"training images that rank; default as the config says, or {HOLDOUT}",
+    )
+    parser.add_argument(
+        "--ablate",
+        metavar="RECIPE",
+        help="train it, the base, and each of its fields left out and alone instead",
+    )
+    parser.add_argument(
+        "--max-seconds",
+        type=float,
+        help="save and stop in time to have ended after so many seconds; exit code 75",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,203 @@
+"""Calls of many steps, queued so that the device never waits for the host."""
+
+import dataclasses
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+import jax
+
+from jax_resnet.checkpoint.history import Clock
+from jax_resnet.distributed.mesh import DeviceMesh
+from jax_resnet.distributed.processes import Processes
+from jax_resnet.runtime.signals import Interrupt
+from jax_resnet.training.input_pipeline import Chunk
+from jax_resnet.training.multi_step import MultiStep, copy_arrays
+
+# With one call queued ahead, a signal is answered after two calls at most.
+SECONDS_PER_CALL = 0.7
+# Longer calls, of one slow step each, are not queued ahead.
+LONG_CALL_SECONDS = 1.0
+
+# Takes the results of a call, the steps done by then, and the seconds it took.
+Watch = Callable[[Any, int, float], None]
+
+
+@dataclass
+class StepsPerCall:
+    """Adapts the number of steps in a call to the device's speed.
+
+    Attributes:
+        fixed: the number that the user has set; 0 adapts it.
+        count: the number for the next call.
+        measured: seconds of a step in this process; 0 before the first call.
+        agreed: the greatest of these in all processes, some calls ago.
+    """
+
+    fixed: int
+    count: int = 1
+    measured: float = 0.0
+    agreed: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.count = self.fixed or 1
+
+    @property
+    def is_short(self) -> bool:
+        """Whether a call is short enough for another to be queued behind it."""
+        return self.count * self.agreed <= LONG_CALL_SECONDS
+
+    def agree(self, seconds_per_step: float) -> None:
+        """Takes the seconds of a step that all processes agree on."""
+        self.agreed = seconds_per_step
+        if not self.fixed and seconds_per_step > 0:
+            wanted = int(SECONDS_PER_CALL / max(seconds_per_step, 1e-6))
+            self.count = max(1, min(wanted, 4 * self.count))
+
+
+@dataclass(frozen=True)
+class _Call:
+    results: Any
+    vote: Any
+    count: int
+    done: int
+    pace: StepsPerCall
+    watch: Watch | None
+
+
+class CallQueue:
+    """Queues calls of steps, one ahead of the one at work, until a run has to stop.
+
+    The results of a call are read when the next one is queued. Nothing in here
+    influences what is computed, only when it is computed and read.
+
+    Attributes:
+        stopped: whether the run has to stop; no call is queued after that.
+        clock: the seconds spent, up to the last call whose results were read.
+
+    Args:
+        devices: the devices of the run.
+        processes: its processes, which stop after the same call.
+        interrupt: says when to stop.
+        steps_per_call: steps in each call; 0 adapts them to the device's speed.
+        clock: the seconds that earlier starts of the run have spent.
+    """
+
+    def __init__(
+        self,
+        devices: DeviceMesh,
+        processes: Processes,
+        interrupt: Interrupt,
+        *,
+        steps_per_call: int,
+        clock: Clock,
+    ):
+        self.stopped = False
+        self.clock = dataclasses.replace(clock)
+        self._devices = devices
+        self._processes = processes
+        self._interrupt = interrupt
+        self._paces: dict[MultiStep, StepsPerCall] = defaultdict(
+            lambda: StepsPerCall(steps_per_call)
+        )
+        self._queued: deque[_Call] = deque()
+        self._voted_to_stop = False
+        self._last_read = monotonic()
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether this process makes the run alone."""
+        return self._processes.count == 1
+
+    def start_clock(self) -> None:
+        """Begins to count the seconds of the first call."""
+        self._last_read = monotonic()
+
+    def apply(
+        self,
+        step: MultiStep,
+        carry: Any,
+        chunks: Iterable[Chunk],
+        done: int = 0,
+        *,
+        constants: tuple[Any, ...] = (),
+        watch: Watch | None = None,
+        calls: int | None = None,
+    ) -> tuple[Any, int]:
+        """Applies a step to chunks of images, in as many calls as it takes.
+
+        Args:
+            step: a step over a pair; the second of the pair is read after each call.
+            carry: the pair; donated.
+            chunks: from the one on that the next step needs.
+            done: number of steps done before, in the epoch or the evaluation.
+            constants: arguments of the step besides the chunk's arrays.
+            watch: gets the results of each call, once they are read.
+            calls: queue so many at most.
+
+        Returns:
+            The carry after the steps, and the number of steps done.
+        """
+        pace = self._paces[step]
+        for chunk in chunks:
+            while done < chunk.end and not self.stopped and calls != 0:
+                count = min(pace.count, chunk.end - done)
+                carry = step(carry, count, *chunk.arrays, *constants)
+                done += count
+                self._queue(copy_arrays(carry[1]), pace, count, done, watch)
+                calls = None if calls is None else calls - 1
+            if self.stopped or calls == 0:
+                break
+        return carry, done
+
+    def looks_ahead(self, step: MultiStep) -> bool:
+        """Whether another call is queued before the results of one are read."""
+        return self._paces[step].is_short
+
+    def wait(self) -> None:
+        """Waits until all calls are done and their results are read."""
+        while self._queued:
+            self._read()
+
+    def _queue(
+        self,
+        results: Any,
+        pace: StepsPerCall,
+        count: int,
+        done: int,
+        watch: Watch | None,
+    ) -> None:
+        vote = self._processes.vote(
+            self._devices,
+            stop=self._wants_to_stop(pace),
+            seconds_per_step=pace.measured,
+        )
+        ahead = pace.is_short
+        self._queued.append(_Call(results, vote, count, done, pace, watch))
+        while len(self._queued) > ahead:
+            self._read()
+        if self.is_alone:
+            self.stopped = self._wants_to_stop(pace)
+        else:
+            self.stopped = self._voted_to_stop
+
+    def _wants_to_stop(self, pace: StepsPerCall) -> bool:
+        # One call is queued, and the one after it would end after the time is up. A
+        # vote is read a call later, when one more has been queued.
+        calls = 2 if self.is_alone else 4
+        return self._interrupt.is_due(calls * pace.count * pace.measured)
+
+    def _read(self) -> None:
+        call = self._queued.popleft()
+        results, (stop, seconds_per_step) = jax.device_get((call.results, call.vote))
+        now = monotonic()
+        seconds, self._last_read = now - self._last_read, now
+        self.clock.wall += seconds
+        self.clock.epoch += seconds
+        call.pace.measured = seconds / call.count
+        call.pace.agree(float(seconds_per_step))
+        self._voted_to_stop = self._voted_to_stop or bool(stop)
+        if call.watch is not None:
+            call.watch(results, call.done, seconds)

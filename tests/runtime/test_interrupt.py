@@ -1,0 +1,57 @@
+import os
+import queue
+import signal
+import time
+
+import pytest
+
+from jax_resnet import IMPORTED
+from jax_resnet.runtime.signals import RESERVED_SECONDS, Interrupt
+
+
+@pytest.fixture
+def hangup():
+    """Sets what SIGHUP does, until the test ends."""
+    before = signal.getsignal(signal.SIGHUP)
+    yield lambda handler: signal.signal(signal.SIGHUP, handler)
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_is_noted(hangup, capfd):
+    hangup(signal.SIG_DFL)
+    with Interrupt() as interrupt, interrupt.working():
+        assert not interrupt.is_due(1e9)
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert interrupt.is_due(0.0)
+        assert interrupt.exit_code == 129
+        text, started = "", time.monotonic()
+        while not text and time.monotonic() - started < 10:
+            text = capfd.readouterr().err
+    assert text.strip() == "SIGHUP: saving and stopping"
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+
+
+def test_nohup_is_respected(hangup):
+    hangup(signal.SIG_IGN)
+    with Interrupt() as interrupt, interrupt.working():
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not interrupt.is_due(0.0)
+
+
+def test_between_two_runs_there_is_nothing_to_save(hangup, monkeypatch):
+    hangup(signal.SIG_DFL)
+    codes = queue.SimpleQueue()
+    monkeypatch.setattr(os, "_exit", codes.put)
+    with Interrupt() as interrupt:
+        with interrupt.working():
+            pass
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert codes.get(timeout=10) == 129
+
+
+def test_the_time_is_up_when_the_next_calls_would_not_end_in_time():
+    used = time.monotonic() - IMPORTED
+    interrupt = Interrupt(max_seconds=used + RESERVED_SECONDS + 60.0)
+    assert not interrupt.is_due(50.0)
+    assert interrupt.is_due(61.0)
+    assert interrupt.exit_code == 75
