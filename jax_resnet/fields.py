@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from jax_resnet.runtime.errors import UserError, nearest
-from jax_resnet.training.image_sizes import ImageSizes
 
 # The fields that a config must have, and their types. ``configs/resnet56.py`` says
 # what each means. The settings of augmentations are theirs to check.
@@ -156,7 +155,6 @@ def check(fields: Mapping[str, Any]) -> None:
             raise UserError(f"{name} must be at least {_LEAST[name]}, not {value}")
         if name in _MOST and value > _MOST[name]:
             raise UserError(f"{name} must be at most {_MOST[name]}, not {value}")
-    ImageSizes.from_config(fields["train.image_sizes"])
     warmup, epochs = fields["optimizer.warmup_epochs"], fields["train.epochs"]
     if warmup >= epochs:
         raise UserError(

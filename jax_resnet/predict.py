@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.special
 from jaxtyping import Array, Float, Float32, UInt8
 
 from jax_resnet.augment.compose import normalize
@@ -19,7 +20,6 @@ from jax_resnet.checkpoint.digests import digest_arrays
 from jax_resnet.checkpoint.metadata import Architecture, RunMetadata
 from jax_resnet.checkpoint.temperature import read_temperature
 from jax_resnet.distributed import device
-from jax_resnet.evaluation.metrics import log_softmax
 from jax_resnet.model import resnet
 from jax_resnet.model.weights import from_arrays, merge, split, to_arrays
 from jax_resnet.runtime.errors import UserError
@@ -234,7 +234,7 @@ class Predictor:
         return self._probabilities_of(self.logits(images))
 
     def _probabilities_of(self, logits: np.ndarray) -> np.ndarray:
-        return np.exp(log_softmax(logits / self.temperature))
+        return scipy.special.softmax(logits / self.temperature, axis=-1)
 
     def _in_batches(
         self, function: Callable[[Any], tuple[jax.Array, ...]], images: np.ndarray
