@@ -38,7 +38,7 @@ from jax_resnet.training.call_queue import CallQueue
 from jax_resnet.training.loop import Loop, LoopConfig
 from jax_resnet.training.metrics import RunningMetrics
 from jax_resnet.training.multi_step import MultiStep
-from jax_resnet.training.run_metadata import new_record
+from jax_resnet.training.run_metadata import new_metadata
 from jax_resnet.training.run_writer import RunWriter
 
 REFERENCE = Path(__file__).parent.parent / "configs" / "resnet56.py"
@@ -160,7 +160,7 @@ class Run:
         # On the host, as the steps take what is on the device.
         self._state = jax.device_get(built.state)
         parameters = parameter_count(built.state.params)
-        self._record = new_record(builder, dataset, "benchmark", "", parameters)
+        self._metadata = new_metadata(builder, dataset, "benchmark", "", parameters)
 
     def _calls(self) -> tuple[CallQueue, tuple[Any, Any]]:
         carry = self._place((self._state, ZEROS()))
@@ -196,10 +196,10 @@ class Run:
             say=lambda line: None,
         )
         config = LoopConfig(self._epochs, self._builder.learning_rates())
-        with RunWriter(workdir, Processes(), self._record, keep_latest=2) as writer:
+        with RunWriter(workdir, Processes(), self._metadata, keep_latest=2) as writer:
             loop = Loop(config, self._steps, self._pipeline, calls, writer, progress)
             with timed(took):
-                loop.run(*carry, self._record)
+                loop.run(*carry, self._metadata)
             writer.complete = True
         return took[0]
 

@@ -26,7 +26,7 @@ from jax_resnet.checkpoint.history import installed_versions
 from jax_resnet.checkpoint.metadata import Architecture, RunMetadata
 from jax_resnet.distributed.device import describe
 from jax_resnet.distributed.device import select as select_device
-from jax_resnet.formats.pytorch_import import record_of
+from jax_resnet.formats.pytorch_import import metadata_of
 from jax_resnet.model import resnet
 from jax_resnet.model.weights import split, to_arrays
 from jax_resnet.predict import Predictor
@@ -113,11 +113,11 @@ def _table(
 
 
 def _variants(chosen: argparse.Namespace, on_gpu: bool) -> dict[str, Classify]:
-    record, arrays = _random_model(chosen.depth, chosen.dtype)
+    metadata, arrays = _random_model(chosen.depth, chosen.dtype)
     variants: dict[str, Classify] = {}
     predictor = None
     for size in chosen.batch_sizes:
-        predictor = Predictor(record, arrays, step=0, batch_size=size)
+        predictor = Predictor(metadata, arrays, step=0, batch_size=size)
         variants[f"jax_resnet, batches of {size}"] = predictor.logits
         name = f"jax_resnet, as train.py evaluates, batches of {size}"
         variants[name] = _resident(chosen, size, on_gpu)
@@ -167,7 +167,7 @@ def _random_model(
     )
     _, params, batch_stats = split(resnet.initialize(jax.random.key(0), **architecture))
     arrays = to_arrays({"state": {"params": params, "batch_stats": batch_stats}})
-    return record_of(architecture, arrays, info, title="random", command=""), arrays
+    return metadata_of(architecture, arrays, info, title="random", command=""), arrays
 
 
 def _torch(predictor: Predictor, size: int, nhwc: bool, device: str) -> Classify:
@@ -177,9 +177,9 @@ def _torch(predictor: Predictor, size: int, nhwc: bool, device: str) -> Classify
     place = "cpu" if device == "cpu" or not torch.cuda.is_available() else "cuda"
     layout = torch.channels_last if nhwc else torch.contiguous_format
     info = predictor.info
-    network = ResNet(predictor.record.model["depth"], CLASSES).eval()
+    network = ResNet(predictor.metadata.model["depth"], CLASSES).eval()
     network.load_state_dict(state_dict(predictor.params, predictor.batch_stats))
-    dtype = getattr(torch, predictor.record.model["dtype"])
+    dtype = getattr(torch, predictor.metadata.model["dtype"])
     network = network.to(place, dtype, memory_format=layout)
     mean, std = (
         torch.tensor(v, device=place).view(1, -1, 1, 1) for v in (info.mean, info.std)

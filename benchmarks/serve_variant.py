@@ -63,7 +63,7 @@ def _torch(predictor: Any) -> Explain:
     from torch_resnet import ResNet, state_dict
 
     info = predictor.info
-    network = ResNet(predictor.record.model["depth"], info.num_classes).eval()
+    network = ResNet(predictor.metadata.model["depth"], info.num_classes).eval()
     network.load_state_dict(state_dict(predictor.params, predictor.batch_stats))
     mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (info.mean, info.std))
     no_maps = np.zeros((1, 8, 8, predictor.info.num_classes), np.float32)

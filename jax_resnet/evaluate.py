@@ -203,8 +203,8 @@ def _evaluate(
     predictor = Predictor.open(
         workdir, options.checkpoint, batch_size=options.batch_size
     )
-    record = predictor.record
-    settings = record.config["data"]
+    metadata = predictor.metadata
+    settings = metadata.config["data"]
 
     def load(split: str) -> tuple[data.DatasetInfo, data.Split]:
         return data.load_split(
@@ -226,10 +226,10 @@ def _evaluate(
     logits = predictor.logits(images.images)
     seconds = time.monotonic() - ready
 
-    epoch = len(record.history)
+    epoch = len(metadata.history)
     print(
-        f"{record.run.title}, {options.checkpoint} checkpoint: epoch {epoch}, "
-        f"step {predictor.step}, selected on {record.run.eval_name}\n"
+        f"{metadata.run.title}, {options.checkpoint} checkpoint: epoch {epoch}, "
+        f"step {predictor.step}, selected on {metadata.run.eval_name}\n"
         f"{info.name} {options.split} on {device.describe(chosen)}: ready in "
         f"{ready - started:.1f} s, evaluated in {seconds:.1f} s\n"
     )
@@ -242,11 +242,11 @@ def _evaluate(
     )
     print(format_evaluation(assessment.evaluation), flush=True)
     report = {
-        "title": record.run.title,
+        "title": metadata.run.title,
         "checkpoint": options.checkpoint,
         "step": predictor.step,
         "epoch": epoch,
-        "selected_on": record.run.eval_name,
+        "selected_on": metadata.run.eval_name,
         "dataset": info.name,
         "split": options.split,
         "device": device.describe(chosen),

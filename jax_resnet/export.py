@@ -146,29 +146,29 @@ def _import(options: argparse.Namespace) -> Predictor:
             f"{info.name} has {info.num_classes} and {info.image_shape[-1]}: give the "
             "--data that it was trained on"
         )
-    record = pytorch_import.record_of(
+    metadata = pytorch_import.metadata_of(
         architecture,
         arrays,
         info,
         title=path.stem,
         command=shlex.join(["python", "-m", "jax_resnet.export", *sys.argv[1:]]),
     )
-    return Predictor(record, arrays, step=0)
+    return Predictor(metadata, arrays, step=0)
 
 
 def _write(name: str, predictor: Predictor, path: Path, data_dir: str | None) -> None:
     started = time.monotonic()
-    record = predictor.record
-    print(f"{record.run.title}, step {predictor.step}")
-    if name not in PUSHED and record.model["dtype"] != "float32":
-        print(f"computes in float32; the run computed in {record.model['dtype']}")
+    metadata = predictor.metadata
+    print(f"{metadata.run.title}, step {predictor.step}")
+    if name not in PUSHED and metadata.model["dtype"] != "float32":
+        print(f"computes in float32; the run computed in {metadata.model['dtype']}")
         predictor = predictor.in_float32()
     FORMATS[name].write(predictor, path)
     exported = FORMATS[name].load(path, predictor)
     if name in EXACT:
-        sample = comparison.random_sample(record.dataset)
+        sample = comparison.random_sample(metadata.dataset)
     else:
-        sample = comparison.sample(record, data_dir)
+        sample = comparison.sample(metadata, data_dir)
     found = comparison.compare(exported, predictor, sample.images)
     ties = f", but for {found.ties} ties" if found.ties else ""
     print(

@@ -33,14 +33,14 @@ class Predictor:
     """A trained model, with what its checkpoint says about it.
 
     Attributes:
-        record: of the run that trained it.
+        metadata: of the run that trained it.
         info: of the data set that it was trained on.
         step: number of training steps that it has taken.
         temperature: that its logits are divided by for probabilities.
         source: the directory that it was read from, if it was.
 
     Args:
-        record: of a run.
+        metadata: of a run.
         arrays: parameters and statistics as the checkpoint names them.
         step: of the checkpoint.
         temperature: from the evaluation of the model.
@@ -54,7 +54,7 @@ class Predictor:
 
     def __init__(
         self,
-        record: RunMetadata,
+        metadata: RunMetadata,
         arrays: dict[str, np.ndarray],
         *,
         step: int,
@@ -62,18 +62,18 @@ class Predictor:
         batch_size: int | None = None,
         source: Path | None = None,
     ):
-        self.record = record
-        self.info = info = record.dataset
+        self.metadata = metadata
+        self.info = info = metadata.dataset
         self.step = step
         self.temperature = temperature
         self.source = source
         on_cpu = device.current().platform == "cpu"
         self._batch_size = batch_size or _FAST[on_cpu]
         self._at_once = len(os.sched_getaffinity(0)) if on_cpu else 2  # batches
-        _check_size(record.model, arrays)
+        _check_size(metadata.model, arrays)
         # Shapes and dtypes alone: the numbers are in the arrays.
         graphdef, params, batch_stats = jax.eval_shape(
-            lambda: split(resnet.initialize(None, **record.model))
+            lambda: split(resnet.initialize(None, **metadata.model))
         )
         template = {"state": {"params": params, "batch_stats": batch_stats}}
         self._weights = from_arrays(template, arrays)["state"]
@@ -106,10 +106,10 @@ class Predictor:
             UserError: if there is none, or it is damaged.
         """
         chosen = store.select(workdir, which)
-        record = RunMetadata.from_metadata(chosen.metadata)
+        metadata = RunMetadata.from_json(chosen.metadata)
         arrays = chosen.arrays("model")
         return cls(
-            record,
+            metadata,
             arrays,
             step=chosen.step,
             temperature=read_temperature(workdir, chosen.step),
@@ -141,7 +141,7 @@ class Predictor:
                 f"model, of step {stored.step}"
             )
         return cls(
-            stored.record,
+            stored.metadata,
             dict(stored.arrays),
             step=stored.step,
             temperature=stored.temperature,
@@ -154,13 +154,13 @@ class Predictor:
         """What the model is made of, in host memory."""
         arrays = to_arrays({"state": self._weights})
         return model_folder.StoredModel(
-            self.record, arrays, self.step, self.temperature
+            self.metadata, arrays, self.step, self.temperature
         )
 
     def describe(self) -> str:
         """Where it is from, and a digest of its weights."""
         digest = digest_arrays(dict(self.stored.arrays))[:12]
-        title = self.record.run.title
+        title = self.metadata.run.title
         return f"{self.source}: {title}, step {self.step}, SHA-256 {digest}"
 
     @property
@@ -175,12 +175,12 @@ class Predictor:
 
     def in_float32(self) -> "Predictor":
         """The same weights, computing in float32 whatever the run computed in."""
-        record = self.record
-        if record.model["dtype"] == "float32":
+        metadata = self.metadata
+        if metadata.model["dtype"] == "float32":
             return self
-        architecture = Architecture(**{**record.model, "dtype": "float32"})
+        architecture = Architecture(**{**metadata.model, "dtype": "float32"})
         return Predictor(
-            replace(record, model=architecture),
+            replace(metadata, model=architecture),
             dict(self.stored.arrays),
             step=self.step,
             temperature=self.temperature,

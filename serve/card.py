@@ -20,8 +20,8 @@ def headline(served: Served) -> str:
 def details(served: Served) -> str:
     """The model card."""
     predictor = served.predictor
-    record = predictor.record
-    run, model, info = record.run, record.model, record.dataset
+    metadata = predictor.metadata
+    run, model, info = metadata.run, metadata.model, metadata.dataset
     height, width, channels = info.image_shape
     rows = {
         "architecture": f"ResNet-{model['depth']}, width {model['width']}, shortcut "

@@ -63,8 +63,8 @@ class Served:
     @property
     def title(self) -> str:
         """The model in a few words."""
-        record = self.predictor.record
-        return f"ResNet-{record.model['depth']} on {record.dataset.name}"
+        metadata = self.predictor.metadata
+        return f"ResNet-{metadata.model['depth']} on {metadata.dataset.name}"
 
     @property
     def accuracy(self) -> dict[str, Any] | None:
@@ -72,17 +72,17 @@ class Served:
 
         ``selected`` says whether that split chose the epoch.
         """
-        record = self.predictor.record
-        if (epoch := record.epoch_at(self.predictor.step)) is None:
+        metadata = self.predictor.metadata
+        if (epoch := metadata.epoch_at(self.predictor.step)) is None:
             return None
         return {
             "top1": epoch["val_top1"],
             "top5": epoch["val_top5"],
-            "split": record.run.eval_name,
-            "images": record.run.n_eval,
+            "split": metadata.run.eval_name,
+            "images": metadata.run.n_eval,
             "epoch": epoch["epoch"],
-            "epochs": record.run.epochs,
-            "selected": epoch["epoch"] != record.run.epochs,
+            "epochs": metadata.run.epochs,
+            "selected": epoch["epoch"] != metadata.run.epochs,
         }
 
 

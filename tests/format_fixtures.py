@@ -14,19 +14,21 @@ from jax_resnet.predict import Predictor
 
 def make_predictor(*, channels=3, temperature=1.7, seed=0, step=9, **changes):
     """ResNet-8 on eight by eight pixels; ``changes`` are of the architecture."""
-    record = run_metadata()
-    architecture = Architecture(**{**record.model, "in_channels": channels, **changes})
-    config = copy.deepcopy(record.config)
+    metadata = run_metadata()
+    architecture = Architecture(
+        **{**metadata.model, "in_channels": channels, **changes}
+    )
+    config = copy.deepcopy(metadata.config)
     config["model"] |= {
         k: architecture[k] for k in config["model"] if k in architecture
     }
     names = tuple("abcdefghij"[: architecture["num_classes"]])
-    record = replace(
-        record,
+    metadata = replace(
+        metadata,
         model=architecture,
         config=config,
         dataset=replace(
-            record.dataset,
+            metadata.dataset,
             image_shape=(8, 8, channels),
             class_names=names,
             mean=(0.4, 0.5, 0.45)[:channels],
@@ -44,7 +46,7 @@ def make_predictor(*, channels=3, temperature=1.7, seed=0, step=9, **changes):
         if ".norm." in name:
             low, high = (-0.3, 0.3) if name.endswith(("bias", "mean")) else (0.5, 1.5)
             arrays[name] = generator.uniform(low, high, array.shape).astype(np.float32)
-    return Predictor(record, arrays, step=step, temperature=temperature)
+    return Predictor(metadata, arrays, step=step, temperature=temperature)
 
 
 def random_images(predictor, count=7):

@@ -103,7 +103,7 @@ def test_the_folder_is_the_run(finished, tmp_path):
     assert export.main(arguments(finished, "safetensors", output)) == 0
     restored, opened = Predictor.open(finished), Predictor.open(output)
     assert same_arrays(restored, opened)
-    assert opened.record == restored.record
+    assert opened.metadata == restored.metadata
     names = {"README.md", "config.json", "model.safetensors"}
     assert {path.name for path in output.iterdir()} == names
 
@@ -191,7 +191,7 @@ def test_import(tmp_path):
     imported = Predictor.open(tmp_path / "model")
     assert same_arrays(exported, imported)
     assert imported.info.name == "synthetic"
-    assert imported.record.run.title == "theirs"
+    assert imported.metadata.run.title == "theirs"
     images = random_images(imported)
     assert imported.predict(images).shape == (7, 10)
     card = (tmp_path / "model" / "README.md").read_text()

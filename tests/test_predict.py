@@ -97,8 +97,8 @@ def test_arrays_of_another_model(arrays, damage):
 
 @pytest.mark.parametrize("size", [{"depth": 2000}, {"width": 100}, {"depth": -4}])
 def test_a_far_larger_model_is_refused_before_it_is_built(arrays, size, monkeypatch):
-    record = run_metadata()
-    architecture = Architecture(**{**record.model, **size})
+    metadata = run_metadata()
+    architecture = Architecture(**{**metadata.model, **size})
     monkeypatch.setattr(resnet, "initialize", None)
     with pytest.raises(UserError, match=r"another model: depth .* and width"):
-        Predictor(dataclasses.replace(record, model=architecture), arrays, step=9)
+        Predictor(dataclasses.replace(metadata, model=architecture), arrays, step=9)

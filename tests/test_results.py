@@ -43,9 +43,9 @@ def test_checkpoint_and_evaluation_agree(run):
     summary = load(run / "summary.json")
     best = store.select(run, "best")
     best.arrays("model")
-    record = RunMetadata.from_metadata(best.metadata)
-    assert record.history[-1] == summary["best"]
-    assert record.config == load(run / "config.json")
+    metadata = RunMetadata.from_json(best.metadata)
+    assert metadata.history[-1] == summary["best"]
+    assert metadata.config == load(run / "config.json")
     report = load(run / "evaluation-test.json")
     assert report["n"] == 10_000
     assert abs(report["top1"] - summary["best"]["val_top1"]) <= 0.0005

@@ -54,27 +54,26 @@ class RunMetadata:
         return next((r for r in self.history if r["step"] == step), None)
 
     @classmethod
-    def from_metadata(cls, metadata: Mapping[str, Any]) -> "RunMetadata":
+    def from_json(cls, value: Mapping[str, Any]) -> "RunMetadata":
         """Reads what ``dataclasses.asdict`` gave, also by an older version.
 
         Raises:
-            UserError: if it is not such a record; whoever wrote it, it can then
-                neither be resumed nor evaluated.
+            UserError: if ``value`` is not the metadata of a run.
         """
         try:
-            record = _ADAPTER.validate_json(json.dumps(metadata), strict=True)
-            fields = {**ADDED, **config.flatten(record.config)}
+            metadata = _ADAPTER.validate_json(json.dumps(value), strict=True)
+            fields = {**ADDED, **config.flatten(metadata.config)}
             check(
                 {n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()}
             )
-            record._check_consistency()
+            metadata._check_consistency()
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
             raise _refused(f"{place}: {first['msg']}") from error
         except (ValueError, RecursionError) as error:  # a UserError is one
             raise _refused(str(error)) from error
-        return record
+        return metadata
 
     def _check_consistency(self) -> None:
         model, dataset = self.model, self.dataset

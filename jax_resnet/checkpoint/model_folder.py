@@ -1,8 +1,7 @@
 """A model as a folder of two files that need no orbax.
 
-``model.safetensors`` has the arrays, ``config.json`` the record of the run. The latter
-carries the SHA-256 digests of the arrays' file and of itself. Nothing that is loaded is
-executed.
+``model.safetensors`` has the arrays. ``config.json`` has the metadata of the run, and
+the SHA-256 digests of the arrays' file and of itself. Loading them executes nothing.
 """
 
 import dataclasses
@@ -31,13 +30,13 @@ class StoredModel:
     """What a model is made of.
 
     Attributes:
-        record: of the run that trained it.
+        metadata: of the run that trained it.
         arrays: parameters and statistics as a checkpoint names them.
         step: number of training steps taken.
         temperature: that the logits are divided by for probabilities.
     """
 
-    record: RunMetadata
+    metadata: RunMetadata
     arrays: Mapping[str, np.ndarray]
     step: int
     temperature: float
@@ -64,7 +63,7 @@ def write(folder: Path, model: StoredModel) -> None:
         "format_version": FORMAT_VERSION,
         "step": model.step,
         "temperature": model.temperature,
-        "run": dataclasses.asdict(model.record),
+        "run": dataclasses.asdict(model.metadata),
         "digests": {WEIGHTS: hashlib.sha256(weights).hexdigest()},
     }
     # As it will be read: JSON has lists for tuples.
@@ -115,7 +114,7 @@ def read(folder: Path) -> StoredModel:
     except (*_UNREADABLE, safetensors.SafetensorError) as error:
         raise _damaged(folder, WEIGHTS) from error
     arrays = {_PREFIX + name: array for name, array in tensors.items()}
-    return StoredModel(RunMetadata.from_metadata(run), arrays, step, temperature)
+    return StoredModel(RunMetadata.from_json(run), arrays, step, temperature)
 
 
 _UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)

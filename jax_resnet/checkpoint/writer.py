@@ -15,7 +15,7 @@ from jax_resnet.checkpoint.store import FORMAT_VERSION, Tree, directory, rank, s
 from jax_resnet.runtime.errors import UserError
 
 
-class Writer:
+class CheckpointWriter:
     """Saves steps in the background; keeps the best and the latest ones.
 
     Args:

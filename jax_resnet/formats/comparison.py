@@ -48,17 +48,17 @@ class Agreement:
     ties: int
 
 
-def sample(record: RunMetadata, data_dir: str | None) -> Sample:
+def sample(metadata: RunMetadata, data_dir: str | None) -> Sample:
     """The split that a run was evaluated on, or random images where it is not at hand.
 
     Nothing is prepared or downloaded.
 
     Args:
-        record: of the run.
+        metadata: of the run.
         data_dir: of prepared data; None means where the run had it.
     """
-    info, settings = record.dataset, record.config["data"]
-    name, split = settings["name"], record.run.eval_name
+    info, settings = metadata.dataset, metadata.config["data"]
+    name, split = settings["name"], metadata.run.eval_name
     folder = data_dir or settings["dir"] or None
     try:
         if not sources.is_at_hand(name, folder):

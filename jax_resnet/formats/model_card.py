@@ -18,10 +18,10 @@ def render(model: StoredModel) -> str:
     The accuracy is the one that the run measured at the end of the epoch that the
     model is of; a model of an unfinished epoch, or from elsewhere, has none.
     """
-    record = model.record
-    info, architecture, run = record.dataset, record.model, record.run
+    metadata = model.metadata
+    info, architecture, run = metadata.dataset, metadata.model, metadata.run
     title = _plain(run.title)
-    measured = record.epoch_at(model.step)
+    measured = metadata.epoch_at(model.step)
     height, width, channels = info.image_shape
     body = f"""# {title}
 
@@ -44,8 +44,8 @@ probabilities = model.predict(images)  # uint8 [n, {height}, {width}, {channels}
 
 Normalisation is part of the model, and so is the temperature {model.temperature:.4g},
 by which the logits are divided for probabilities. `model.info.class_names` has the
-classes. `config.json` has the record of the run, with its whole config and every epoch,
-and the SHA-256 digests by which damage is noticed.
+classes. `config.json` has the metadata of the run, with its config and every epoch, and
+the SHA-256 digests by which damage is noticed.
 
 ## Training
 
@@ -60,7 +60,7 @@ Started {_plain(run.started)} on {_plain(run.device)}; {_plain(run.platform)}.
 
 
 def _front_matter(model: StoredModel, measured: EpochRecord | None) -> dict[str, Any]:
-    info, run = model.record.dataset, model.record.run
+    info, run = model.metadata.dataset, model.metadata.run
     hub_name = _HUB_DATASETS.get(info.name)
     fields: dict[str, Any] = {
         "license": "apache-2.0",
@@ -93,16 +93,16 @@ def _front_matter(model: StoredModel, measured: EpochRecord | None) -> dict[str,
 
 
 def _selection(model: StoredModel, measured: EpochRecord) -> str:
-    record = model.record
-    if measured["epoch"] == record.run.epochs:
+    metadata = model.metadata
+    if measured["epoch"] == metadata.run.epochs:
         return "last epoch"
-    if measured == best_epoch(record.history):
-        return f"epoch selected on {_plain(record.run.eval_name)}"
-    return f"epoch {measured['epoch']} of {record.run.epochs}"
+    if measured == best_epoch(metadata.history):
+        return f"epoch selected on {_plain(metadata.run.eval_name)}"
+    return f"epoch {measured['epoch']} of {metadata.run.epochs}"
 
 
 def _accuracy(model: StoredModel, measured: EpochRecord | None) -> str:
-    run = model.record.run
+    run = model.metadata.run
     if measured is None:
         return (
             "Not measured: the model is not of the end of an epoch of a recorded run."

@@ -21,16 +21,16 @@ def write(predictor: Predictor, path: Path) -> None:
 
     from jax_resnet.formats import onnx_graph
 
-    record, info = predictor.record, predictor.info
+    metadata, info = predictor.metadata, predictor.info
     model = onnx_graph.build(
-        record.model,
+        metadata.model,
         predictor.params | predictor.batch_stats,
         info,
         temperature=predictor.temperature,
         metadata={
             "classes": json.dumps(info.class_names),
             "dataset": info.name,
-            "title": record.run.title,
+            "title": metadata.run.title,
             "step": str(predictor.step),
             "temperature": str(predictor.temperature),
             "jax_resnet": __version__,

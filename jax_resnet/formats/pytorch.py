@@ -58,12 +58,12 @@ def load(path: Path, predictor: Predictor) -> Probabilities:
     """
     architecture, arrays = read(path)
     expected = predictor.stored.arrays
-    if architecture != predictor.record.model or any(
+    if architecture != predictor.metadata.model or any(
         not np.array_equal(arrays[name], array) for name, array in expected.items()
     ):
         raise UserError(f"what was written to {path.name} is not the restored model")
     return Predictor(
-        predictor.record,
+        predictor.metadata,
         arrays,
         step=predictor.step,
         temperature=predictor.temperature,

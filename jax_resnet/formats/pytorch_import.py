@@ -1,4 +1,4 @@
-"""The record of a model that was trained elsewhere."""
+"""The metadata of a model that was trained elsewhere."""
 
 import datetime
 import math
@@ -13,7 +13,7 @@ from jax_resnet.data import DatasetInfo
 UNKNOWN = "unknown"
 
 
-def record_of(
+def metadata_of(
     architecture: Architecture,
     arrays: Mapping[str, np.ndarray],
     info: DatasetInfo,
@@ -21,7 +21,7 @@ def record_of(
     title: str,
     command: str,
 ) -> RunMetadata:
-    """A record of no epochs, whose config trains nothing.
+    """Returns metadata of no epochs, whose config trains nothing.
 
     Args:
         architecture: of the model.

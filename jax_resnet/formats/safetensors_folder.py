@@ -1,4 +1,4 @@
-"""A model as a folder for the Hugging Face Hub: weights, record and card."""
+"""A model as a folder for the Hugging Face Hub: weights, metadata and card."""
 
 from pathlib import Path
 
@@ -30,8 +30,8 @@ def load(path: Path, predictor: Predictor) -> Probabilities:
     """
     opened, expected = Predictor.open(path), predictor.stored
     found = opened.stored
-    if (found.record, found.step, found.temperature) != (
-        expected.record,
+    if (found.metadata, found.step, found.temperature) != (
+        expected.metadata,
         expected.step,
         expected.temperature,
     ) or any(

@@ -93,9 +93,8 @@ def _requirements() -> str:
 
 
 def _card(predictor: Predictor) -> str:
-    record = predictor.record
-    run, info = record.run, record.dataset
-    name = f"ResNet-{record.model['depth']} on {info.name}"
+    run, info = predictor.metadata.run, predictor.metadata.dataset
+    name = f"ResNet-{predictor.metadata.model['depth']} on {info.name}"
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     fields = {
         "title": name,

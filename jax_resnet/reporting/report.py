@@ -117,12 +117,12 @@ def _hidden(package: str) -> Iterator[None]:
 class Report:
     """The files of a run directory that people read, kept up with its history."""
 
-    def __init__(self, workdir: Path, record: RunMetadata):
-        """Writes every file anew from the record of a run, just begun or restored.
+    def __init__(self, workdir: Path, metadata: RunMetadata):
+        """Writes every file anew from the metadata of a run, just begun or restored.
 
         Args:
             workdir: The run directory; made if it is missing.
-            record: The record of the run so far.
+            metadata: The metadata of the run so far.
 
         Raises:
             UserError: Something cannot be written.
@@ -131,56 +131,56 @@ class Report:
         self._drawn = -math.inf
         with naming_file(self._workdir):
             self._workdir.mkdir(parents=True, exist_ok=True)
-        self._write("config.json", _json(record.config, indent=2))
-        self._write_views(record, final=None)
-        history = record.history
+        self._write("config.json", _json(metadata.config, indent=2))
+        self._write_views(metadata, final=None)
+        history = metadata.history
         self._shown = len(history)  # epochs that TensorBoard has
         purge_step = history[-1]["step"] + 1 if history else 0
         self._events = _Events(self._workdir / "tensorboard", purge_step)
 
-    def update(self, record: RunMetadata) -> None:
+    def update(self, metadata: RunMetadata) -> None:
         """Takes the epochs done since the last update into every file.
 
         ``curves.png`` follows at most every :data:`SECONDS_BETWEEN_CURVES`.
 
         Args:
-            record: The record of the run so far.
+            metadata: The metadata of the run so far.
 
         Raises:
             UserError: Something cannot be written.
         """
-        self._write_views(record, final=None)
-        for epoch in record.history[self._shown :]:
+        self._write_views(metadata, final=None)
+        for epoch in metadata.history[self._shown :]:
             self._events.add(epoch)
-        self._shown = len(record.history)
+        self._shown = len(metadata.history)
         if time.monotonic() - self._drawn > SECONDS_BETWEEN_CURVES:
-            self._draw(record)
+            self._draw(metadata)
 
-    def finish(self, record: RunMetadata, *, complete: bool) -> None:
+    def finish(self, metadata: RunMetadata, *, complete: bool) -> None:
         """Writes the final table, ``summary.json`` and the last curves.
 
         Args:
-            record: The record of the run.
+            metadata: The metadata of the run.
             complete: Whether all epochs were done; False when stopped before.
 
         Raises:
             UserError: Something cannot be written.
         """
-        final = Final(complete, record.clock.wall, record.compile_seconds)
-        self._write_views(record, final)
-        self._draw(record)
+        final = Final(complete, metadata.clock.wall, metadata.compile_seconds)
+        self._write_views(metadata, final)
+        self._draw(metadata)
         self._events.close()
 
-    def _write_views(self, record: RunMetadata, final: Final | None) -> None:
-        lines = "".join(_json(epoch) for epoch in record.history)
+    def _write_views(self, metadata: RunMetadata, final: Final | None) -> None:
+        lines = "".join(_json(epoch) for epoch in metadata.history)
         self._write("metrics.jsonl", lines)
-        self._write("log.md", render_log(record.run, record.history, final))
+        self._write("log.md", render_log(metadata.run, metadata.history, final))
         complete = final is not None and final.complete
-        self._write("summary.json", _json(_summary(record, complete), indent=2))
+        self._write("summary.json", _json(_summary(metadata, complete), indent=2))
 
-    def _draw(self, record: RunMetadata) -> None:
-        if record.history:
-            picture = draw_curves(record.run, record.history)
+    def _draw(self, metadata: RunMetadata) -> None:
+        if metadata.history:
+            picture = draw_curves(metadata.run, metadata.history)
             write_atomically(self._workdir / "curves.png", picture)
             self._drawn = time.monotonic()
 
@@ -188,8 +188,8 @@ class Report:
         write_atomically(self._workdir / name, text.encode())
 
 
-def _summary(record: RunMetadata, complete: bool) -> dict[str, Any]:
-    history, info = record.history, record.run
+def _summary(metadata: RunMetadata, complete: bool) -> dict[str, Any]:
+    history, info = metadata.history, metadata.run
     return {
         "parameters": info.parameters,
         "epochs": info.epochs,
@@ -198,8 +198,8 @@ def _summary(record: RunMetadata, complete: bool) -> dict[str, Any]:
         "last": history[-1] if history else None,
         "best": best_epoch(history),
         "selected_on": info.eval_name,
-        "wall_seconds": record.clock.wall,
-        "compile_seconds": record.compile_seconds,
+        "wall_seconds": metadata.clock.wall,
+        "compile_seconds": metadata.compile_seconds,
         "images_per_second": throughput(history),
         "device": info.device,
         "versions": info.versions,

@@ -185,18 +185,18 @@ class Search:
         return True
 
     def _measure(self, result: Result) -> Row:
-        record, last = result.record, result.last
+        metadata, last = result.metadata, result.last
         assert last is not None
         with self._lock:
-            self._start_seconds = max(self._start_seconds, record.compile_seconds)
+            self._start_seconds = max(self._start_seconds, metadata.compile_seconds)
         # By its step: in place of a damaged latest checkpoint another one is taken.
         model = Predictor.restore(result.workdir, str(last["step"]))
         ranks = label_ranks(model.logits(self._test.images), self._test.labels)
         return {
             "holdout_top1": last["val_top1"],
             "test_top1": float((ranks < 1).mean()),
-            "seconds": record.clock.wall,
-            "device": record.run.device,
+            "seconds": metadata.clock.wall,
+            "device": metadata.run.device,
         }
 
     def _enter(self, row: Row, seed: int, found: Row, *, seconds: float) -> None:

@@ -70,14 +70,14 @@ class Loop:
         self._progress = progress
 
     def run(
-        self, state: TrainState, metrics: RunningMetrics, record: RunMetadata
+        self, state: TrainState, metrics: RunningMetrics, metadata: RunMetadata
     ) -> tuple[TrainState, RunningMetrics, RunMetadata]:
         """Runs to the last epoch, or until the run has to stop.
 
         Args:
             state: the state after any number of steps; donated.
             metrics: those of the unfinished epoch; donated.
-            record: the record of the run so far.
+            metadata: the metadata of the run so far.
 
         Returns:
             All three, as they are then.
@@ -88,9 +88,9 @@ class Loop:
         steps, calls, chunks = self._steps, self._calls, self._pipeline.train_chunks
         sizes, epochs = self._pipeline.sizes, self._config.epochs
         carry = state, metrics
-        done = int(state.step) - len(record.history) * sizes.steps_per_epoch
+        done = int(state.step) - len(metadata.history) * sizes.steps_per_epoch
         calls.start_clock()
-        for epoch in range(len(record.history), epochs):
+        for epoch in range(len(metadata.history), epochs):
             watch = partial(self._trained, epoch)
             carry, done = calls.apply(
                 steps.train(epoch), carry, chunks(epoch, done), done, watch=watch
@@ -102,12 +102,12 @@ class Loop:
             # Copies, as the next step takes the arrays themselves.
             ended, *metrics = copy_arrays((state, carry[1], validation))
             carry, done = self._ahead(epoch + 1, (state, self._zeros()))
-            record = self._record(record, epoch, *jax.device_get(metrics))
-            self._progress.epoch(record.history[-1])
-            self._writer.save_epoch(ended, record)
+            metadata = self._record(metadata, epoch, *jax.device_get(metrics))
+            self._progress.epoch(metadata.history[-1])
+            self._writer.save_epoch(ended, metadata)
         calls.wait()
-        record = dataclasses.replace(record, clock=dataclasses.replace(calls.clock))
-        return *carry, record
+        metadata = dataclasses.replace(metadata, clock=dataclasses.replace(calls.clock))
+        return *carry, metadata
 
     def _ahead(
         self, epoch: int, carry: tuple[TrainState, RunningMetrics]
@@ -190,12 +190,12 @@ class Loop:
 
     def _record(
         self,
-        record: RunMetadata,
+        metadata: RunMetadata,
         epoch: int,
         training: RunningMetrics,
         validation: RunningMetrics,
     ) -> RunMetadata:
-        """Returns the record with one more epoch, whose results have been read."""
+        """Returns the metadata with one more epoch, whose results have been read."""
         sizes, clock = self._pipeline.sizes, self._calls.clock
         step = (epoch + 1) * sizes.steps_per_epoch
         if not np.isfinite(validation.loss):
@@ -222,8 +222,8 @@ class Loop:
             ended["skipped_steps"] = skipped
         clock.epoch = clock.training = 0.0
         return dataclasses.replace(
-            record,
-            history=[*record.history, ended],
+            metadata,
+            history=[*metadata.history, ended],
             clock=dataclasses.replace(clock),
             compile_seconds=self._steps.compile_seconds,
         )

@@ -52,17 +52,17 @@ class ResumePoint:
 
     Attributes:
         checkpoint: the latest checkpoint.
-        record: the record in the checkpoint.
+        metadata: the metadata in the checkpoint.
         changes: accepted changes of the config, in words.
     """
 
     checkpoint: Checkpoint
-    record: RunMetadata
+    metadata: RunMetadata
     changes: list[str]
 
     def is_finished(self, epochs: int) -> bool:
         """Whether all epochs are done, and with this very config."""
-        return len(self.record.history) == epochs and not self.changes
+        return len(self.metadata.history) == epochs and not self.changes
 
     def restore(
         self, state: TrainState, metrics: RunningMetrics
@@ -106,15 +106,15 @@ def resume_point(
     """
     if store.exists(workdir):
         latest = store.select(workdir, "latest")
-        record = RunMetadata.from_metadata(latest.metadata)
-        changes = _changes(workdir, record.config, settings, accept_changes)
-        done = len(record.history)
+        metadata = RunMetadata.from_json(latest.metadata)
+        changes = _changes(workdir, metadata.config, settings, accept_changes)
+        done = len(metadata.history)
         if settings["train"]["epochs"] < done:
             raise UserError(
                 f"train.epochs is {settings['train']['epochs']}, and workdir "
                 f"{str(workdir)!r} has {done} already: choose another --workdir"
             )
-        return ResumePoint(latest, record, changes)
+        return ResumePoint(latest, metadata, changes)
     path = workdir / "config.json"
     if path.exists():
         try:

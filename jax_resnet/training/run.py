@@ -46,33 +46,33 @@ def train(
     with _locked(task.workdir, processes):
         point = _resume_point(task, processes, say)
         if point and point.is_finished(task.settings.train.epochs):
-            _complete_report(task, processes, point.record)
+            _complete_report(task, processes, point.metadata)
             say(f"{task.name} in {task.workdir} is complete")
-            return _announced(Result(task.workdir, point.record), say)
+            return _announced(Result(task.workdir, point.metadata), say)
         run = start_run(task, processes, devices, point, say)
         calls = CallQueue(
             run.pipeline.devices,
             processes,
             interrupt,
             steps_per_call=task.settings.train.steps_per_call,
-            clock=run.record.clock,
+            clock=run.metadata.clock,
         )
         with (
             interrupt.working(),
             processes.lost_explained(),
             exhaustion_explained(task.settings.train.batch_size),
-            _writer(task, processes, run.record) as writer,
+            _writer(task, processes, run.metadata) as writer,
             contextlib.closing(run.progress) as progress,
         ):
             loop = Loop(run.config, run.steps, run.pipeline, calls, writer, progress)
-            state, metrics, record = loop.run(*run.carry, run.record)
-            writer.complete = len(record.history) == run.config.epochs
+            state, metrics, metadata = loop.run(*run.carry, run.metadata)
+            writer.complete = len(metadata.history) == run.config.epochs
             if not writer.complete:
-                writer.save_interrupted(state, metrics, record)
+                writer.save_interrupted(state, metrics, metadata)
         if writer.complete:
-            return _announced(Result(task.workdir, record), say)
+            return _announced(Result(task.workdir, metadata), say)
         say("stopped; the same command resumes")
-        return Result(task.workdir, record, stopped_by=interrupt.reason)
+        return Result(task.workdir, metadata, stopped_by=interrupt.reason)
 
 
 @contextlib.contextmanager
@@ -102,15 +102,15 @@ def _resume_point(task: Task, processes: Processes, say: Say) -> ResumePoint | N
     return point
 
 
-def _writer(task: Task, processes: Processes, record: RunMetadata) -> RunWriter:
+def _writer(task: Task, processes: Processes, metadata: RunMetadata) -> RunWriter:
     keep_latest = task.settings.checkpoint.keep_latest
-    return RunWriter(task.workdir, processes, record, keep_latest=keep_latest)
+    return RunWriter(task.workdir, processes, metadata, keep_latest=keep_latest)
 
 
-def _complete_report(task: Task, processes: Processes, record: RunMetadata) -> None:
+def _complete_report(task: Task, processes: Processes, metadata: RunMetadata) -> None:
     """Writes the final report of a finished run that ended before it did so."""
     if not is_complete(task.workdir):
-        with _writer(task, processes, record) as writer:
+        with _writer(task, processes, metadata) as writer:
             writer.complete = True
 
 
@@ -124,7 +124,7 @@ def _announced(result: Result, say: Say) -> Result:
     """Says how good the model of a complete run is."""
     last, best = result.last, result.best
     assert last is not None and best is not None
-    eval_name = result.record.run.eval_name
+    eval_name = result.metadata.run.eval_name
     say(
         f"done: last epoch {100 * last['val_top1']:.2f} % top-1 on {eval_name}, best "
         f"{100 * best['val_top1']:.2f} % (epoch {best['epoch']}, selected on "

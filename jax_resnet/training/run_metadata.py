@@ -1,4 +1,4 @@
-"""The record of a run, when it starts and when it resumes."""
+"""The metadata of a run, when it starts and when it resumes."""
 
 import dataclasses
 import datetime
@@ -14,14 +14,14 @@ from jax_resnet.training.build import RunBuilder
 from jax_resnet.training.resume import ResumePoint
 
 
-def new_record(
+def new_metadata(
     builder: RunBuilder,
     dataset: data.Dataset,
     title: str,
     command: str,
     parameters: int,
 ) -> RunMetadata:
-    """Returns the record of a run that starts.
+    """Returns the metadata of a run that starts.
 
     Args:
         builder: built the run.
@@ -59,13 +59,13 @@ def new_record(
     )
 
 
-def resumed_record(point: ResumePoint, builder: RunBuilder) -> RunMetadata:
-    """Returns the record of a run that resumes, with its accepted changes.
+def resumed_metadata(point: ResumePoint, builder: RunBuilder) -> RunMetadata:
+    """Returns the metadata of a run that resumes, with its accepted changes.
 
     Raises:
         UserError: if the teacher is another one than before.
     """
-    before, settings = point.record, builder.settings
+    before, settings = point.metadata, builder.settings
     current = _changeable(builder)
     _check_teacher(before.run.teacher, current["teacher"], point.changes)
     step = point.checkpoint.step

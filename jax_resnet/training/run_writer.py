@@ -10,7 +10,7 @@ import jax
 
 from jax_resnet.checkpoint.metadata import RunMetadata
 from jax_resnet.checkpoint.store import rank
-from jax_resnet.checkpoint.writer import Writer
+from jax_resnet.checkpoint.writer import CheckpointWriter
 from jax_resnet.distributed.processes import Processes
 from jax_resnet.reporting.report import Report
 from jax_resnet.training.metrics import RunningMetrics
@@ -20,18 +20,18 @@ from jax_resnet.training.state import TrainState
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state and record to save and report at some step.
+    """The state and metadata to save and report at some step.
 
     Attributes:
         state: the state, on the devices or in host memory.
         metrics: those of the unfinished epoch.
-        record: the record of the run so far.
+        metadata: the metadata of the run so far.
         epoch_ends: whether the step is the last one of its epoch, evaluated.
     """
 
     state: TrainState
     metrics: RunningMetrics
-    record: RunMetadata
+    metadata: RunMetadata
     epoch_ends: bool
 
 
@@ -57,7 +57,7 @@ class RunWriter:
         workdir: the run directory; this run's alone.
         processes: the processes that train together. All of them save, waiting for
             each other, and the first one reports.
-        record: the record of the run so far.
+        metadata: the metadata of the run so far.
         keep_latest: number of latest checkpoints to keep.
 
     Raises:
@@ -68,18 +68,18 @@ class RunWriter:
         self,
         workdir: Path,
         processes: Processes,
-        record: RunMetadata,
+        metadata: RunMetadata,
         *,
         keep_latest: int,
     ):
         self.complete = False
         self._processes = processes
-        self._saved_record = record
-        self._report = Report(workdir, record) if processes.is_first else None
-        self._checkpoints = Writer(
+        self._saved_metadata = metadata
+        self._report = Report(workdir, metadata) if processes.is_first else None
+        self._checkpoints = CheckpointWriter(
             workdir, keep_latest=keep_latest, lists_files=processes.is_first
         )
-        self._best_rank = max(map(rank, record.history), default=-math.inf)
+        self._best_rank = max(map(rank, metadata.history), default=-math.inf)
         self._pending: list[Snapshot] = []
         self._ended = False
         self._failure: BaseException | None = None
@@ -90,26 +90,26 @@ class RunWriter:
             self._thread = threading.Thread(target=self._work, daemon=True)
             self._thread.start()
 
-    def save_epoch(self, state: TrainState, record: RunMetadata) -> None:
-        """Queues the end of an epoch, the last one of the record.
+    def save_epoch(self, state: TrainState, metadata: RunMetadata) -> None:
+        """Queues the end of an epoch, the last one of the metadata.
 
         Args:
             state: the state after it; not to be donated any more.
-            record: the record of the run so far.
+            metadata: the metadata of the run so far.
         """
-        self._put(Snapshot(state, RunningMetrics.zeros(), record, True))
+        self._put(Snapshot(state, RunningMetrics.zeros(), metadata, True))
 
     def save_interrupted(
-        self, state: TrainState, metrics: RunningMetrics, record: RunMetadata
+        self, state: TrainState, metrics: RunningMetrics, metadata: RunMetadata
     ) -> None:
         """Queues a state within an epoch.
 
         Args:
             state: the state; not to be donated any more.
             metrics: those of the unfinished epoch.
-            record: the record of the run so far.
+            metadata: the metadata of the run so far.
         """
-        self._put(Snapshot(state, metrics, record, False))
+        self._put(Snapshot(state, metrics, metadata, False))
 
     def _put(self, snapshot: Snapshot) -> None:
         self.raise_failure()
@@ -158,13 +158,13 @@ class RunWriter:
         model, training = to_trees(state, metrics, epoch_ends=snapshot.epoch_ends)
         selection: dict[str, float] | None = None
         if snapshot.epoch_ends:
-            last = snapshot.record.history[-1]
+            last = snapshot.metadata.history[-1]
             selection = {"val_top1": last["val_top1"], "epoch": last["epoch"]}
         self._checkpoints.save(
             int(state.step),
             model=model,
             training=training,
-            metadata=dataclasses.asdict(snapshot.record),
+            metadata=dataclasses.asdict(snapshot.metadata),
             metrics=selection,
         )
         self._started = snapshot
@@ -175,9 +175,9 @@ class RunWriter:
         if started is None:
             return
         self._checkpoints.wait()
-        self._saved_record = started.record
+        self._saved_metadata = started.metadata
         if self._report:
-            self._report.update(self._saved_record)
+            self._report.update(self._saved_metadata)
 
     def __enter__(self) -> "RunWriter":
         return self
@@ -200,8 +200,8 @@ class RunWriter:
             raise
         finally:
             if self._report:
-                self._report.finish(self._saved_record, complete=self.complete)
+                self._report.finish(self._saved_metadata, complete=self.complete)
 
 
 def _rank(snapshot: Snapshot) -> float:
-    return rank(snapshot.record.history[-1])
+    return rank(snapshot.metadata.history[-1])

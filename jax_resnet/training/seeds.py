@@ -159,7 +159,7 @@ def write_table(workdir: Path, results: Mapping[int, Result | None]) -> None:
             "mean": statistics.fmean(values) if values else None,
             "std": statistics.stdev(values) if len(values) > 1 else None,
         }
-    splits = (r.record.run.eval_name for r in results.values() if r is not None)
+    splits = (r.metadata.run.eval_name for r in results.values() if r is not None)
     table["selected_on"] = next(splits, None)
     if not workdir.is_dir():  # no run got so far
         return
@@ -174,7 +174,7 @@ def _row(result: Result | None) -> dict[str, Any]:
         "complete": result is not None and result.stopped_by is None,
         "last": last["val_top1"] if last else None,
         "best": best["val_top1"] if best else None,
-        "wall_seconds": result.record.clock.wall if result else None,
+        "wall_seconds": result.metadata.clock.wall if result else None,
     }
 
 

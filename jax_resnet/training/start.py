@@ -20,7 +20,7 @@ from jax_resnet.training.input_pipeline import InputPipeline
 from jax_resnet.training.loop import LoopConfig
 from jax_resnet.training.metrics import RunningMetrics
 from jax_resnet.training.resume import ResumePoint
-from jax_resnet.training.run_metadata import new_record, resumed_record
+from jax_resnet.training.run_metadata import new_metadata, resumed_metadata
 from jax_resnet.training.state import TrainState
 from jax_resnet.training.task import Say, Task
 
@@ -34,7 +34,7 @@ class StartedRun:
         steps: the compiled steps.
         pipeline: their images.
         carry: the state and the metrics of the unfinished epoch, on the devices.
-        record: the record of the run so far.
+        metadata: the metadata of the run so far.
         progress: shown to people.
     """
 
@@ -42,7 +42,7 @@ class StartedRun:
     steps: CompiledSteps
     pipeline: InputPipeline
     carry: tuple[TrainState, RunningMetrics]
-    record: RunMetadata
+    metadata: RunMetadata
     progress: Progress
 
 
@@ -66,7 +66,7 @@ def start_run(
         UserError: if the user must change something.
     """
     devices = _select_devices(task, devices, say)
-    dtype = point and point.record.model["dtype"]
+    dtype = point and point.metadata.model["dtype"]
     fastest = device.fastest_dtype(devices.first)
     settings = config.with_dtype(task.settings, dtype or fastest)
     device.cache_compilations(settings.train.compilation_cache, devices.first)
@@ -88,14 +88,14 @@ def start_run(
         f"for validation; {parameter_count(carry[0].params):,} parameters; compiled in "
         f"{seconds:.1f} s"
     )
-    record = _record(task, builder, dataset, carry[0], point, say)
-    record = replace(record, compile_seconds=built.steps.compile_seconds)
+    metadata = _metadata(task, builder, dataset, carry[0], point, say)
+    metadata = replace(metadata, compile_seconds=built.steps.compile_seconds)
     built.pipeline.load(dataset, order_key, step_key)
     speak = task.say if processes.is_first else say
     progress = _progress(builder, built.pipeline, carry[0], speak)
     train = settings.train
     loop = LoopConfig(train.epochs, builder.learning_rates(), train.max_skipped_steps)
-    return StartedRun(loop, built.steps, built.pipeline, carry, record, progress)
+    return StartedRun(loop, built.steps, built.pipeline, carry, metadata, progress)
 
 
 def _select_devices(task: Task, devices: DeviceMesh | None, say: Say) -> DeviceMesh:
@@ -117,8 +117,8 @@ def _compiled(
     if point is None:
         state, epoch = place(builder.with_initial_model(built.state)), 0
     else:
-        state, epoch = place(built.state), len(point.record.history)
-        steps.compile_seconds = point.record.compile_seconds
+        state, epoch = place(built.state), len(point.metadata.history)
+        steps.compile_seconds = point.metadata.compile_seconds
     before = steps.compile_seconds
     with exhaustion_explained(builder.settings.train.batch_size):
         # All epochs may be done already, with an accepted change.
@@ -129,7 +129,7 @@ def _compiled(
     return (state, metrics), seconds
 
 
-def _record(
+def _metadata(
     task: Task,
     builder: RunBuilder,
     dataset: data.Dataset,
@@ -137,16 +137,16 @@ def _record(
     point: ResumePoint | None,
     say: Say,
 ) -> RunMetadata:
-    """Returns the record, new or resumed, and says which it is."""
+    """Returns the metadata, new or resumed, and says which it is."""
     if point is not None:
-        record = resumed_record(point, builder)
-        say(f"resuming at step {int(state.step)}, {len(record.history)} epochs done")
-        return record
+        metadata = resumed_metadata(point, builder)
+        say(f"resuming at step {int(state.step)}, {len(metadata.history)} epochs done")
+        return metadata
     parameters = parameter_count(state.params)
-    record = new_record(builder, dataset, task.name, task.command, parameters)
-    if record.run.initial_model:
-        say(f"starting from the weights of {record.run.initial_model}")
-    return record
+    metadata = new_metadata(builder, dataset, task.name, task.command, parameters)
+    if metadata.run.initial_model:
+        say(f"starting from the weights of {metadata.run.initial_model}")
+    return metadata
 
 
 def _progress(

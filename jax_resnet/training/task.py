@@ -39,21 +39,21 @@ class Result:
 
     Attributes:
         workdir: the run directory.
-        record: the record of the run, with the history of its epochs.
+        metadata: the metadata of the run, with the history of its epochs.
         stopped_by: reason to stop before the last epoch, such as ``SIGTERM`` or
             ``time limit``; None if it is complete.
     """
 
     workdir: Path
-    record: RunMetadata
+    metadata: RunMetadata
     stopped_by: str | None = None
 
     @property
     def last(self) -> EpochRecord | None:
         """The last epoch; None if none was done."""
-        return self.record.history[-1] if self.record.history else None
+        return self.metadata.history[-1] if self.metadata.history else None
 
     @property
     def best(self) -> EpochRecord | None:
         """The epoch of highest validation top-1; None if none was done."""
-        return best_epoch(self.record.history)
+        return best_epoch(self.metadata.history)

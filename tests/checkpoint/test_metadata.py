@@ -14,7 +14,7 @@ def saved(history=HISTORY):
 
 
 def test_a_record_goes_through_json():
-    assert RunMetadata.from_metadata({**saved(), "step": 7}) == run_metadata(HISTORY)
+    assert RunMetadata.from_json({**saved(), "step": 7}) == run_metadata(HISTORY)
 
 
 def test_records_of_version_1():
@@ -23,7 +23,7 @@ def test_records_of_version_1():
     del old["run"]["initial_model"]
     del old["config"]["train"]["max_skipped_steps"]
     del old["config"]["train"]["initial_model"]
-    run = RunMetadata.from_metadata(old).run
+    run = RunMetadata.from_json(old).run
     assert (run.changes, run.initial_model) == ((), "")
 
 
@@ -67,6 +67,6 @@ def test_what_is_no_record_is_refused(damage, message):
     metadata = saved()
     damage(metadata)
     with pytest.raises(UserError, match=message) as caught:
-        RunMetadata.from_metadata(metadata)
+        RunMetadata.from_json(metadata)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500

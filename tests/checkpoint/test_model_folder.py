@@ -30,7 +30,7 @@ def folder(predictor, tmp_path):
 def test_what_is_written_is_read(predictor, folder):
     opened = Predictor.open(str(folder))
     assert same_arrays(predictor, opened)
-    assert opened.record == predictor.record
+    assert opened.metadata == predictor.metadata
     assert (opened.step, opened.temperature) == (9, 1.7)
     images = random_images(predictor)
     np.testing.assert_array_equal(opened.predict(images), predictor.predict(images))
@@ -126,7 +126,7 @@ def test_configs_that_are_none(folder, text):
 
 def test_arrays_of_another_model(folder, predictor, tmp_path):
     other = make_predictor(width=2)
-    stored = replace(other.stored, record=predictor.record)
+    stored = replace(other.stored, metadata=predictor.metadata)
     shutil.rmtree(folder)
     folder.mkdir()
     model_folder.write(folder, stored)

@@ -110,11 +110,11 @@ def step(finished, tmp_path):
 
 def read(path):
     opened = Checkpoint.open(path)
-    return opened, RunMetadata.from_metadata(opened.metadata)
+    return opened, RunMetadata.from_json(opened.metadata)
 
 
-def build(opened, record):
-    return Predictor(record, opened.arrays("model"), step=opened.step, batch_size=1)
+def build(opened, metadata):
+    return Predictor(metadata, opened.arrays("model"), step=opened.step, batch_size=1)
 
 
 def read_as_json(path):
@@ -151,12 +151,12 @@ def test_forged_metadata(step, many, tally, reader):
         reader(number)
         forge(step, mutated(pristine, changes), manifest or number)
         if found := refused(read, step):
-            opened, record = found
-            info = record.dataset
-            model = (record.model, info.image_shape, info.mean, info.std)
+            opened, metadata = found
+            info = metadata.dataset
+            model = (metadata.model, info.image_shape, info.mean, info.std)
             if (key := str((model, opened.metadata["digests"]))) not in built:
                 built.add(key)
-                if predictor := refused(build, opened, record):
+                if predictor := refused(build, opened, metadata):
                     image = np.zeros((1, *info.image_shape), np.uint8)
                     assert np.isfinite(predictor.logits(image)).all()
                     jax.clear_caches()

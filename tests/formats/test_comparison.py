@@ -75,7 +75,7 @@ def test_a_model_that_has_diverged_is_refused(predictor, images):
     stored = predictor.stored
     arrays = dict(stored.arrays)
     arrays["state.params.head.bias"] = np.full(3, np.nan, np.float32)
-    diverged = type(predictor)(stored.record, arrays, step=1)
+    diverged = type(predictor)(stored.metadata, arrays, step=1)
     with pytest.raises(UserError, match="not finite"):
         comparison.compare(diverged.predict, diverged, images)
 
@@ -90,7 +90,7 @@ def test_without_the_data_the_images_are_random_and_it_is_said():
 def test_with_the_data_it_is_the_evaluated_split(finished):
     from jax_resnet.predict import Predictor
 
-    record = Predictor.open(finished).record
-    sample = comparison.sample(record, None)
+    metadata = Predictor.open(finished).metadata
+    sample = comparison.sample(metadata, None)
     assert sample.description == "all 100 images of synthetic test[:100]"
     assert len(sample.images) == 100

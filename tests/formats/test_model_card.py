@@ -10,11 +10,11 @@ from jax_resnet.formats import model_card
 
 def render(step, *, epochs=5, history=HISTORY, **changes):
     stored = make_predictor().stored
-    record = stored.record
-    run = replace(record.run, epochs=epochs, **changes)
-    dataset = replace(record.dataset, name="cifar100")
-    record = replace(record, run=run, history=history, dataset=dataset)
-    card = model_card.render(replace(stored, record=record, step=step))
+    metadata = stored.metadata
+    run = replace(metadata.run, epochs=epochs, **changes)
+    dataset = replace(metadata.dataset, name="cifar100")
+    metadata = replace(metadata, run=run, history=history, dataset=dataset)
+    card = model_card.render(replace(stored, metadata=metadata, step=step))
     _, front, body = card.split("---\n", 2)
     return yaml.safe_load(front), body
 

@@ -33,8 +33,8 @@ def random_network(depth=8, num_classes=3):
 
 def imported(path, like):
     architecture, arrays = pytorch.read(path)
-    assert architecture == like.record.model
-    return Predictor(like.record, arrays, step=0)
+    assert architecture == like.metadata.model
+    return Predictor(like.metadata, arrays, step=0)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])

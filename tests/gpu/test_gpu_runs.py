@@ -81,11 +81,11 @@ def test_a_signal_in_training_saves_and_stops(stopped):
 
 def test_the_fastest_type_is_chosen_and_recorded(stopped, card):
     latest = store.select(stopped.workdir, "latest")
-    record = RunMetadata.from_metadata(latest.metadata)
+    metadata = RunMetadata.from_json(latest.metadata)
     expected = "float32"
     if card.first.platform == "gpu" and float(card.first.compute_capability) >= 8:
         expected = "bfloat16"
-    assert record.model["dtype"] == record.config["model"]["dtype"] == expected
+    assert metadata.model["dtype"] == metadata.config["model"]["dtype"] == expected
     written = json.loads((stopped.workdir / "config.json").read_text())
     assert written["model"]["dtype"] == expected
 

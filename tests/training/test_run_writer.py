@@ -8,7 +8,7 @@ import pytest
 from metadata_fixtures import record, run_metadata
 
 from jax_resnet.checkpoint import store
-from jax_resnet.checkpoint.writer import Writer
+from jax_resnet.checkpoint.writer import CheckpointWriter
 from jax_resnet.distributed.processes import Processes
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.training.metrics import RunningMetrics
@@ -31,14 +31,14 @@ def records():
 @pytest.fixture
 def saving(monkeypatch):
     """The steps whose save has begun, and the event that saves wait for."""
-    begun, go_on, save = [], threading.Event(), Writer.save
+    begun, go_on, save = [], threading.Event(), CheckpointWriter.save
 
     def waiting(self, step, **trees):
         begun.append(step)
         assert go_on.wait(60)
         save(self, step, **trees)
 
-    monkeypatch.setattr(Writer, "save", waiting)
+    monkeypatch.setattr(CheckpointWriter, "save", waiting)
     return begun, go_on
 
 
@@ -104,7 +104,7 @@ def test_a_failure_is_raised_where_training_sees_it(tmp_path, monkeypatch):
     def full(self, step, **trees):
         raise UserError(f"no room for step {step}")
 
-    monkeypatch.setattr(Writer, "save", full)
+    monkeypatch.setattr(CheckpointWriter, "save", full)
     first, second, *_ = records()
     with (
         pytest.raises(UserError, match="no room for step 1"),
