@@ -1,5 +1,8 @@
-"""The command lines, in processes of their own, on a run of three tiny epochs."""
+"""Runs the command lines on a config of three small epochs."""
 
+import contextlib
+import importlib
+import io
 import json
 import os
 import re
@@ -7,14 +10,26 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
+import jax
+import jaxtyping
 import numpy as np
+import pytest
 
 from jax_resnet.checkpoint import store
+from jax_resnet.runtime.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 EPOCHS = 3
 TIMES = ("seconds", "images_per_second")
+# Settings of JAX that a command changes for its process.
+JAX_SETTINGS = (
+    "jax_compilation_cache_dir",
+    "jax_default_device",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_platforms",
+)
 
 TINY = """
 import sys
@@ -32,21 +47,44 @@ def get_config():
 """
 
 
+@contextlib.contextmanager
+def unchecked():
+    """Without shape checks: lowering a step fills its trees with other things."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
+class Tiny(NamedTuple):
+    """A config file, an environment with its own caches, and devices to train on."""
+
+    config: Path
+    environment: dict[str, str]
+    devices: int = 1
+
+
 def make_tiny(folder):
-    """A config file, and an environment with caches of its own."""
     config = folder / "tiny.py"
     config.write_text(TINY.format(configs=str(ROOT / "configs"), epochs=EPOCHS))
-    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment["PYTHONPATH"] = os.pathsep.join(paths)
-    return config, environment
+    environment = {
+        **os.environ,
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "PYTHONPATH": os.pathsep.join(paths),
+        # XLA for CPU adds up in another order with another number of devices. With as
+        # many as the tests have, a process computes the same, bit for bit.
+        "JAX_NUM_CPU_DEVICES": str(jax.config.jax_num_cpu_devices),
+    }
+    return Tiny(config, environment)
 
 
 def command(tiny, workdir, *arguments, module="train"):
-    config = ["--config", str(tiny[0])] if module == "train" else []
+    config = ["--config", str(tiny.config), f"--config.mesh.devices={tiny.devices}"]
     return [
         *(sys.executable, "-m", f"jax_resnet.{module}"),
-        *config,
+        *(config if module == "train" else []),
         *("--workdir", str(workdir)),
         *arguments,
     ]
@@ -55,18 +93,39 @@ def command(tiny, workdir, *arguments, module="train"):
 def run(tiny, workdir, *arguments, module="train"):
     return subprocess.run(
         command(tiny, workdir, *arguments, module=module),
-        env=tiny[1],
+        env=tiny.environment,
         capture_output=True,
         text=True,
         timeout=240,
-        cwd=tiny[0].parent,
+        cwd=tiny.config.parent,
     )
+
+
+def run_here(tiny, workdir, *arguments, module="train"):
+    """Like `run`, but in this process, which saves the seconds of starting another."""
+    main = importlib.import_module(f"jax_resnet.{module}").main
+    words = command(tiny, workdir, *arguments, module=module)[3:]
+    settings = {name: getattr(jax.config, name) for name in JAX_SETTINGS}
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, unchecked():
+        patch.setenv("XDG_CACHE_HOME", tiny.environment["XDG_CACHE_HOME"])
+        patch.chdir(tiny.config.parent)
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                code = main(words)
+        except UserError as error:
+            code = error.exit_code
+            err.write(f"error: {' '.join(str(error).split())}\n")
+        finally:
+            for name, value in settings.items():
+                jax.config.update(name, value)
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
 def start(tiny, workdir, *arguments):
     return subprocess.Popen(
         command(tiny, workdir, *arguments),
-        env=tiny[1],
+        env=tiny.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -1,3 +1,4 @@
+import fcntl
 import os
 
 import gpu_choice  # first: it keeps JAX from the GPU
@@ -19,22 +20,33 @@ jax.config.update("jax_num_cpu_devices", 8)
 
 
 import pytest  # noqa: E402
-from command_line import make_tiny, run  # noqa: E402
+from command_line import make_tiny, run_here  # noqa: E402
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
-    """A config file, and an environment with caches of its own."""
-    return make_tiny(tmp_path_factory.mktemp("tiny"))
+def shared(tmp_path_factory):
+    """A folder that all workers of pytest-xdist share."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def finished(tiny, tmp_path_factory):
-    """An uninterrupted run."""
-    workdir = tmp_path_factory.mktemp("runs") / "finished"
-    result = run(tiny, workdir)
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
+def tiny(shared):
+    """A config file of three small epochs, and an environment with its own caches."""
+    return make_tiny(shared)
+
+
+@pytest.fixture(scope="session")
+def finished(tiny, shared):
+    """A finished run of `tiny`, trained once for all tests: copy it to change it."""
+    workdir = shared / "finished"
+    with (shared / "finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the other workers wait for the first
+        if not (workdir / "summary.json").exists():
+            result = run_here(tiny, workdir)
+            assert (result.returncode, result.stderr) == (0, "")
     return workdir
 
 
@@ -55,8 +67,9 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     reasons = {"gpu": gpu_choice.reason_to_skip(config.option.markexpr)}
-    if not config.getoption("--many-faults"):
-        reasons["many"] = "only with --many-faults"
+    for name, option in {"ci": "--ci", "many": "--many-faults"}.items():
+        if not config.getoption(option):
+            reasons[name] = f"only with {option}"
     for name, reason in reasons.items():
         for item in items:
             if reason and item.get_closest_marker(name):
@@ -64,6 +77,9 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_addoption(parser):
+    parser.addoption(
+        "--ci", action="store_true", help="also run the tests that only CI runs"
+    )
     parser.addoption(
         "--many-faults",
         action="store_true",

@@ -1,12 +1,11 @@
 """A small network, random images, and the steps over them on some devices."""
 
-import contextlib
 import functools
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
+from command_line import unchecked
 
 from jax_resnet import data
 from jax_resnet.augment import compose
@@ -55,16 +54,6 @@ def dataset():
         return data.Split(images, labels)
 
     return data.Dataset(INFO, split(N_TRAIN), split(N_EVAL), "random")
-
-
-@contextlib.contextmanager
-def unchecked():
-    """JAX makes states of what describes arrays while it lowers a step."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    try:
-        yield
-    finally:
-        jaxtyping.config.update("jaxtyping_disable", False)
 
 
 class Steps:

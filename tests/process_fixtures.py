@@ -31,7 +31,11 @@ class Group:
         self._logs = [Path(f"{workdir}.{index}.log") for index in range(count)]
         self._processes = []
         for index, log in enumerate(self._logs):
-            environment = with_devices(tiny, devices)[1]
+            environment = {
+                **tiny.environment,
+                "JAX_NUM_CPU_DEVICES": str(devices),
+                "PYTHONUNBUFFERED": "1",
+            }
             if slurm:
                 place = ["--distributed"]
                 environment |= {
@@ -48,7 +52,7 @@ class Group:
                     f"--num-processes={count}",
                     f"--process-id={index}",
                 ]
-            words = command(tiny, workdir, *place, *arguments)
+            words = command(tiny._replace(devices=0), workdir, *place, *arguments)
             with log.open("w") as file:
                 process = subprocess.Popen(
                     [*words, *(own[index] if own else ())],
@@ -82,10 +86,3 @@ class Group:
 
     def wait(self, timeout=240):
         return [process.wait(timeout=timeout) for process in self._processes]
-
-
-def with_devices(tiny, count):
-    """The same config, with an environment in which the CPU is so many devices."""
-    config, environment = tiny
-    flag = f"--xla_force_host_platform_device_count={count}"
-    return config, {**environment, "XLA_FLAGS": flag, "PYTHONUNBUFFERED": "1"}

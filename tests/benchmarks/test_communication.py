@@ -2,7 +2,7 @@
 
 import communication
 import pytest
-from parallel_fixtures import unchecked
+from command_line import unchecked
 
 HLO = """
   %psum.1 = f32[2,16]{1,0} all-reduce(%a), channel_id=1, to_apply=%add

@@ -14,7 +14,7 @@ from command_line import (
     records,
     run,
 )
-from process_fixtures import FIFTY_STEPS, Group, with_devices
+from process_fixtures import FIFTY_STEPS, Group
 
 from jax_resnet.checkpoint import store
 from jax_resnet.runtime.lock import workdir_lock
@@ -83,7 +83,7 @@ def test_a_signal_to_one_stops_all_and_other_devices_carry_on(
     # One process, with one device and with eight; and two processes again.
     many = request.config.getoption("--many-faults")
     copies = []
-    for place in [tiny, *([with_devices(tiny, 8)] if many else [])]:
+    for place in [tiny, *([tiny._replace(devices=8)] if many else [])]:
         copies.append(shutil.copytree(workdir, tmp_path / f"copy-{len(copies)}"))
         result = run(place, copies[-1], *FIFTY_STEPS)
         assert result.returncode == 0, result.stderr

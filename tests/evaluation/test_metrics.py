@@ -98,6 +98,7 @@ def test_figures_equal_plain_loops(seed):
     )
 
 
+@pytest.mark.torch
 def test_figures_equal_torch():
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(7)

@@ -99,8 +99,8 @@ def test_a_clock_that_jumps_backwards(tiny, finished, tmp_path, tally):
     environment["PYTHONPATH"] += os.pathsep + str(tmp_path)
     workdir = tmp_path / "run"
     count.injected()
-    interrupted((tiny[0], environment), workdir)
-    resumed((tiny[0], environment), workdir, finished)
+    interrupted(tiny._replace(environment=environment), workdir)
+    resumed(tiny._replace(environment=environment), workdir, finished)
     count.survived()
 
 

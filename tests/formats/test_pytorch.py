@@ -12,6 +12,7 @@ from jax_resnet.runtime.errors import UserError
 
 torch = pytest.importorskip("torch", reason="the extra 'torch' is not installed")
 torch_resnet = pytest.importorskip("torch_resnet")
+pytestmark = pytest.mark.torch
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import gpu_choice
 import jax
 import numpy as np
-from parallel_fixtures import unchecked
+from command_line import unchecked
 
 from jax_resnet import config
 from jax_resnet.distributed import device

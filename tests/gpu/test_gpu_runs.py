@@ -24,9 +24,9 @@ from command_line import (
     records,
     run,
     start,
+    unchecked,
     wait_for,
 )
-from parallel_fixtures import unchecked
 
 from jax_resnet import train
 from jax_resnet.checkpoint import store

@@ -18,6 +18,7 @@ from jax_resnet.training.step import make_train_step
 
 torch = pytest.importorskip("torch", reason="the extra 'torch' is not installed")
 torch_resnet = pytest.importorskip("torch_resnet")
+pytestmark = pytest.mark.torch
 
 STEPS = 20
 BATCH = 64

@@ -49,6 +49,7 @@ def gradients(loss, network, images_and_labels):
     return found, metrics, batch
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
 def test_label_smoothing_is_pytorchs(network, batch, smoothing):
     torch = pytest.importorskip("torch")
@@ -91,6 +92,7 @@ def test_mixed_labels_against_their_distribution(network, batch):
     assert int(sums.top1) == int((logits.argmax(-1) == larger).sum())
 
 
+@pytest.mark.torch
 def test_distillation_against_pytorchs_divergence(network, batch):
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(1)

@@ -80,6 +80,7 @@ def optax_promotes():
         yield
 
 
+@pytest.mark.torch
 @pytest.mark.usefixtures("optax_promotes")
 def test_adamw_is_pytorchs():
     torch = pytest.importorskip("torch")

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import pytest
 from command_line import assert_one_line, assert_same_run, run
-from process_fixtures import with_devices
 
 from jax_resnet.distributed.mesh import DeviceMesh
 from jax_resnet.runtime.errors import UserError
@@ -19,7 +18,7 @@ from jax_resnet.training import seeds
 @pytest.mark.parametrize("devices", [2, pytest.param(1, marks=pytest.mark.many)])
 def test_runs_of_seeds_are_what_each_is_alone(tiny, finished, tmp_path, devices):
     workdir = tmp_path / "run"
-    several = with_devices(tiny, devices)
+    several = tiny._replace(devices=devices)
     result = run(several, workdir, "--seeds", "0,3")
     assert result.returncode == 0, result.stderr
     assert "seed 3: epoch 3/3" in result.stdout
