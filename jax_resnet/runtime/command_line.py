@@ -13,7 +13,7 @@ from typing import NoReturn
 import jax
 
 from jax_resnet.runtime.errors import UserError
-from jax_resnet.runtime.memory import is_exhaustion
+from jax_resnet.runtime.memory import is_out_of_memory
 
 
 class Parser(argparse.ArgumentParser):
@@ -59,9 +59,12 @@ def run(main: Callable[[], int]) -> NoReturn:
     except OSError as error:
         code = _fail(str(error))
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if not is_exhaustion(error):
+        if not is_out_of_memory(error):
             raise
-        code = _fail("out of memory: use a smaller batch, evaluation batch or model")
+        code = _fail(
+            "out of memory: use a smaller batch or model; training takes a batch in "
+            "parts with --config.train.accumulation"
+        )
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()

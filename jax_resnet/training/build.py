@@ -21,7 +21,7 @@ from jax_resnet.distributed.mesh import DeviceMesh
 from jax_resnet.model import resnet
 from jax_resnet.predict import Predictor
 from jax_resnet.runtime.errors import UserError
-from jax_resnet.runtime.memory import available_bytes
+from jax_resnet.runtime.memory import memory_bytes
 from jax_resnet.training import optimizer
 from jax_resnet.training.compiled import CompiledSteps
 from jax_resnet.training.ema import Ema
@@ -245,7 +245,7 @@ class RunBuilder:
         images = self.n_train + self.n_eval
         size = images * math.prod(self.info.image_shape)
         # Leave two thirds of the memory to activations and other programs.
-        return size > available_bytes(self.devices.first) / 3
+        return size > memory_bytes(self.devices.first) / 3
 
     def with_initial_model(self, state: TrainState) -> TrainState:
         """Gives the state the weights of the initial model, if there is one.

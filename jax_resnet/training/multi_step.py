@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 from jax_resnet.distributed.device import CompilerOptions, compiler_options
 from jax_resnet.distributed.mesh import REPLICATED, DeviceMesh
-from jax_resnet.runtime.memory import is_exhaustion
+from jax_resnet.runtime.memory import is_out_of_memory
 
 # (step, count, carry) -> carry
 Loop = Callable[[Callable[[Any], Any], Array, Any], Any]
@@ -87,7 +87,7 @@ class MultiStep:
                 use()
                 return
             except jax.errors.JaxRuntimeError as error:
-                if len(self._choices) == 1 or is_exhaustion(error):
+                if len(self._choices) == 1 or is_out_of_memory(error):
                     raise
                 failed, self._program = self._choices.pop(0), None
                 _log.warning(

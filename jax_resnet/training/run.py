@@ -12,7 +12,6 @@ from jax_resnet.distributed.mesh import DeviceMesh
 from jax_resnet.distributed.processes import Processes
 from jax_resnet.reporting.report import is_complete
 from jax_resnet.runtime.lock import workdir_lock
-from jax_resnet.runtime.memory import exhaustion_explained
 from jax_resnet.runtime.signals import Interrupt
 from jax_resnet.training.call_queue import CallQueue
 from jax_resnet.training.loop import Loop
@@ -60,7 +59,6 @@ def train(
         with (
             interrupt.working(),
             processes.lost_explained(),
-            exhaustion_explained(task.settings.train.batch_size),
             _writer(task, processes, run.metadata) as writer,
             contextlib.closing(run.progress) as progress,
         ):

@@ -113,7 +113,7 @@ def test_a_batch_too_large_for_the_memory(tiny, tmp_path, tally):
 
     count.injected()
     refused = limited(tmp_path / "run", 4096)
-    assert_one_line(refused, r"out of memory with batches of 4096 images: lower --conf")
+    assert_one_line(refused, r"out of memory: use a smaller batch or model")
     accepted = limited(tmp_path / "other", 64)
     assert accepted.returncode == 0, accepted.stderr
     count.survived()

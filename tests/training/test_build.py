@@ -83,9 +83,7 @@ def test_the_peak_follows_the_batch():
 def test_images_are_streamed_where_they_do_not_fit(
     placement, available, streamed, monkeypatch
 ):
-    monkeypatch.setattr(
-        "jax_resnet.training.build.available_bytes", lambda _: available
-    )
+    monkeypatch.setattr("jax_resnet.training.build.memory_bytes", lambda _: available)
     built = builder(f"--config.data.placement={placement}").build(jax.random.key(0))
     images, *_ = built.pipeline.abstract_train()
     assert (images.shape[0] < 600) == streamed
