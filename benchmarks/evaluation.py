@@ -24,6 +24,7 @@ from variant import TRAIN_IMAGES, Options, random_info, random_split
 from jax_resnet import data
 from jax_resnet.checkpoint.history import installed_versions
 from jax_resnet.checkpoint.metadata import Architecture, RunMetadata
+from jax_resnet.checkpoint.model_folder import StoredModel
 from jax_resnet.distributed.device import describe
 from jax_resnet.distributed.device import select as select_device
 from jax_resnet.formats.pytorch_import import metadata_of
@@ -117,7 +118,7 @@ def _variants(chosen: argparse.Namespace, on_gpu: bool) -> dict[str, Classify]:
     variants: dict[str, Classify] = {}
     predictor = None
     for size in chosen.batch_sizes:
-        predictor = Predictor(metadata, arrays, step=0, batch_size=size)
+        predictor = Predictor(StoredModel(metadata, arrays, step=0), batch_size=size)
         variants[f"jax_resnet, batches of {size}"] = predictor.logits
         name = f"jax_resnet, as train.py evaluates, batches of {size}"
         variants[name] = _resident(chosen, size, on_gpu)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from jax_resnet import data
+from jax_resnet.checkpoint.model_folder import StoredModel
 from jax_resnet.distributed import device
 from jax_resnet.formats import (
     Probabilities,
@@ -153,7 +154,7 @@ def _import(options: argparse.Namespace) -> Predictor:
         title=path.stem,
         command=shlex.join(["python", "-m", "jax_resnet.export", *sys.argv[1:]]),
     )
-    return Predictor(metadata, arrays, step=0)
+    return Predictor(StoredModel(metadata, arrays, step=0))
 
 
 def _write(name: str, predictor: Predictor, path: Path, data_dir: str | None) -> None:

@@ -1,9 +1,9 @@
-"""A restored model: from uint8 images to class probabilities."""
+"""Class probabilities of images from a trained model."""
 
+import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,196 +18,149 @@ from jax_resnet.augment.compose import normalize
 from jax_resnet.checkpoint import model_folder, store
 from jax_resnet.checkpoint.digests import digest_arrays
 from jax_resnet.checkpoint.metadata import Architecture, RunMetadata
+from jax_resnet.checkpoint.model_folder import StoredModel
 from jax_resnet.checkpoint.temperature import read_temperature
 from jax_resnet.distributed import device
 from jax_resnet.model import resnet
-from jax_resnet.model.weights import from_arrays, merge, split, to_arrays
+from jax_resnet.model.weights import Weights, from_arrays, merge, split, to_arrays
 from jax_resnet.runtime.errors import UserError
 
-# Images in a call, on an accelerator and on a CPU, whose caches then hold the
-# activations (``benchmarks/evaluation.py``).
-_FAST = (500, 32)
+# The fastest batch sizes in benchmarks/evaluation.py. On a CPU, activations of larger
+# batches do not fit into the caches.
+_BATCH_SIZES = {"gpu": 500, "cpu": 32}
 
 
 class Predictor:
-    """A trained model, with what its checkpoint says about it.
+    """A trained model that classifies uint8 images.
+
+    :meth:`open` makes one from a run directory or an exported folder.
 
     Attributes:
-        metadata: of the run that trained it.
-        info: of the data set that it was trained on.
-        step: number of training steps that it has taken.
-        temperature: that its logits are divided by for probabilities.
-        source: the directory that it was read from, if it was.
+        stored: the weights in host memory, with the metadata of the training run.
+        info: the data set that the model was trained on.
+        step: number of training steps taken.
+        temperature: divides the logits before the softmax.
+        source: the directory that the model was read from, if there is one.
 
     Args:
-        metadata: of a run.
-        arrays: parameters and statistics as the checkpoint names them.
-        step: of the checkpoint.
-        temperature: from the evaluation of the model.
-        batch_size: images in a call of the model; it changes speed and memory alone,
-            and by default is what is fast on the device.
-        source: where it was read from.
+        stored: the model.
+        batch_size: images per call of the network; affects speed and memory only. By
+            default it is what is fast on the device.
+        source: the directory that the model was read from.
 
     Raises:
-        UserError: if the arrays are not those of the architecture.
+        UserError: if the arrays do not fit the architecture.
     """
 
     def __init__(
         self,
-        metadata: RunMetadata,
-        arrays: dict[str, np.ndarray],
+        stored: StoredModel,
         *,
-        step: int,
-        temperature: float = 1.0,
         batch_size: int | None = None,
         source: Path | None = None,
     ):
-        self.metadata = metadata
-        self.info = info = metadata.dataset
-        self.step = step
-        self.temperature = temperature
+        self.stored = stored
+        self.info = stored.metadata.dataset
+        self.step = stored.step
+        self.temperature = stored.temperature
         self.source = source
         on_cpu = device.current().platform == "cpu"
-        self._batch_size = batch_size or _FAST[on_cpu]
-        self._at_once = len(os.sched_getaffinity(0)) if on_cpu else 2  # batches
-        _check_size(metadata.model, arrays)
-        # Shapes and dtypes alone: the numbers are in the arrays.
-        graphdef, params, batch_stats = jax.eval_shape(
-            lambda: split(resnet.initialize(None, **metadata.model))
+        self._batch_size = batch_size or _BATCH_SIZES["cpu" if on_cpu else "gpu"]
+        self._threads = len(os.sched_getaffinity(0)) if on_cpu else 2
+        _check_size(stored)
+        # Without numbers: those are in the stored arrays.
+        self._graphdef, params, batch_stats = jax.eval_shape(
+            lambda: split(resnet.initialize(None, **stored.metadata.model))
         )
         template = {"state": {"params": params, "batch_stats": batch_stats}}
-        self._weights = from_arrays(template, arrays)["state"]
-
-        @jax.jit
-        def logits(weights: Any, images: jax.Array) -> jax.Array:
-            normalized = normalize(images, mean=info.mean, std=info.std)
-            return _apply(graphdef, weights, normalized)
-
-        @jax.jit
-        def explain(weights: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-            network = merge(graphdef, weights["params"], weights["batch_stats"])
-            features = network.features(
-                normalize(images, mean=info.mean, std=info.std)
-            ).astype(jnp.float32)
-            maps = features @ network.head.kernel[...]
-            return network.head(features.mean(axis=(1, 2))), maps
-
-        self._network = partial(_apply, graphdef)
-        self._logits = partial(logits, self._weights)
-        self._explain = partial(explain, self._weights)
-
-    @classmethod
-    def restore(
-        cls, workdir: Path, which: str = "best", *, batch_size: int | None = None
-    ) -> "Predictor":
-        """The model of a run's checkpoint: ``best``, ``latest`` or a step.
-
-        Raises:
-            UserError: if there is none, or it is damaged.
-        """
-        chosen = store.select(workdir, which)
-        metadata = RunMetadata.from_json(chosen.metadata)
-        arrays = chosen.arrays("model")
-        return cls(
-            metadata,
-            arrays,
-            step=chosen.step,
-            temperature=read_temperature(workdir, chosen.step),
-            batch_size=batch_size,
-            source=workdir,
-        )
+        self._weights = Weights(**from_arrays(template, stored.arrays)["state"])
+        self._logits = partial(jax.jit(self._compute_logits), self._weights)
+        self._explain = partial(jax.jit(self._compute_explanation), self._weights)
 
     @classmethod
     def open(
-        cls, path: str | Path, which: str = "best", *, batch_size: int | None = None
+        cls,
+        path: str | Path,
+        checkpoint: str = "best",
+        *,
+        batch_size: int | None = None,
     ) -> "Predictor":
-        """The model of a run directory, or of a folder that was exported.
+        """Opens the model of a run directory or of an exported folder.
 
         Args:
-            path: of a workdir, or of a folder with ``model.safetensors``.
-            which: of a run's checkpoints; a folder has one model.
-            batch_size: images in a call of the model.
+            path: a run directory, or a folder with ``model.safetensors``.
+            checkpoint: ``best``, ``latest`` or a step of a run. A folder has one model.
+            batch_size: images per call of the network.
 
         Raises:
-            UserError: if there is none, or it is damaged.
+            UserError: if there is no such model, or it is damaged.
         """
         path = Path(path)
-        if not model_folder.is_model_folder(path):
-            return cls.restore(path, which, batch_size=batch_size)
-        stored = model_folder.read(path)
-        if which not in ("best", "latest", str(stored.step)):
-            raise UserError(
-                f"--checkpoint {which} is not in {str(path)!r}: the folder holds one "
-                f"model, of step {stored.step}"
+        if model_folder.is_model_folder(path):
+            stored = model_folder.read(path)
+            if checkpoint not in ("best", "latest", str(stored.step)):
+                raise UserError(
+                    f"--checkpoint {checkpoint} is not in {str(path)!r}: the folder "
+                    f"holds one model, of step {stored.step}"
+                )
+        else:
+            chosen = store.select(path, checkpoint)
+            stored = StoredModel(
+                RunMetadata.from_json(chosen.metadata),
+                chosen.arrays("model"),
+                chosen.step,
+                read_temperature(path, chosen.step),
             )
-        return cls(
-            stored.metadata,
-            dict(stored.arrays),
-            step=stored.step,
-            temperature=stored.temperature,
-            batch_size=batch_size,
-            source=path,
-        )
+        return cls(stored, batch_size=batch_size, source=path)
 
     @property
-    def stored(self) -> model_folder.StoredModel:
-        """What the model is made of, in host memory."""
-        arrays = to_arrays({"state": self._weights})
-        return model_folder.StoredModel(
-            self.metadata, arrays, self.step, self.temperature
-        )
-
-    def describe(self) -> str:
-        """Where it is from, and a digest of its weights."""
-        digest = digest_arrays(dict(self.stored.arrays))[:12]
-        title = self.metadata.run.title
-        return f"{self.source}: {title}, step {self.step}, SHA-256 {digest}"
+    def metadata(self) -> RunMetadata:
+        """The metadata of the run that trained the model."""
+        return self.stored.metadata
 
     @property
     def params(self) -> dict[str, np.ndarray]:
         """Float32 parameters by dotted name, such as ``head.kernel``."""
-        return to_arrays(self._weights["params"])
+        return to_arrays(self._weights.params)
 
     @property
     def batch_stats(self) -> dict[str, np.ndarray]:
-        """Float32 running statistics of BatchNorm, likewise."""
-        return to_arrays(self._weights["batch_stats"])
+        """Float32 running statistics of BatchNorm by dotted name."""
+        return to_arrays(self._weights.batch_stats)
+
+    def describe(self) -> str:
+        """Returns the source, title, step and weights' digest in one line."""
+        digest = digest_arrays(self.stored.arrays)[:12]
+        title = self.metadata.run.title
+        return f"{self.source}: {title}, step {self.step}, SHA-256 {digest}"
 
     def in_float32(self) -> "Predictor":
-        """The same weights, computing in float32 whatever the run computed in."""
-        metadata = self.metadata
-        if metadata.model["dtype"] == "float32":
-            return self
-        architecture = Architecture(**{**metadata.model, "dtype": "float32"})
+        """Returns a predictor of the same weights that computes in float32."""
+        architecture = Architecture(**{**self.metadata.model, "dtype": "float32"})
+        metadata = dataclasses.replace(self.metadata, model=architecture)
         return Predictor(
-            replace(metadata, model=architecture),
-            dict(self.stored.arrays),
-            step=self.step,
-            temperature=self.temperature,
+            dataclasses.replace(self.stored, metadata=metadata),
             batch_size=self._batch_size,
             source=self.source,
         )
 
-    def probabilities(
-        self, images: UInt8[Array, "n h w c"]
-    ) -> Float32[Array, "n classes"]:
-        """What :meth:`predict` returns, as a function that JAX can transform."""
-        return jax.nn.softmax(self._logits(images) / self.temperature)
+    def predict(
+        self, images: UInt8[np.ndarray, "n h w c"]
+    ) -> Float[np.ndarray, "n classes"]:
+        """Returns the temperature-scaled class probabilities of any number of images.
 
-    def forward(self, images: Float32[Array, "n h w c"]) -> Float32[Array, "n classes"]:
-        """Logits of normalised images, as a function that JAX can transform.
-
-        The weights are constants of what it becomes part of.
+        Raises:
+            UserError: if the images do not have the model's image shape.
         """
-        return self._network(jax.tree.map(np.asarray, self._weights), images)
+        return self._softmax(self.logits(images))
 
     def logits(
         self, images: UInt8[np.ndarray, "n h w c"]
     ) -> Float[np.ndarray, "n classes"]:
-        """Float32 logits of any number of images.
+        """Returns the float32 logits of any number of images.
 
         Raises:
-            UserError: if the images have another shape than the model's.
+            UserError: if the images do not have the model's image shape.
         """
         (logits,) = self._in_batches(lambda batch: (self._logits(batch),), images)
         return logits
@@ -215,25 +168,48 @@ class Predictor:
     def explain(
         self, images: UInt8[np.ndarray, "n h w c"]
     ) -> tuple[Float[np.ndarray, "n classes"], Float[np.ndarray, "n h4 w4 classes"]]:
-        """Class probabilities, and where in the images they come from.
+        """Returns class probabilities and class-activation maps.
 
-        The class-activation maps (Zhou et al. 2016, equation 2) are float32, at a
-        quarter of the resolution: their mean over the positions is a class's logit,
-        less its bias.
+        The maps (Zhou et al. 2016, equation 2) are float32 and have a quarter of the
+        image's resolution. The mean of a class's map is its logit without the bias.
 
         Raises:
-            UserError: if the images have another shape than the model's.
+            UserError: if the images do not have the model's image shape.
         """
         logits, maps = self._in_batches(self._explain, images)
-        return self._probabilities_of(logits), maps
+        return self._softmax(logits), maps
 
-    def predict(
-        self, images: UInt8[np.ndarray, "n h w c"]
-    ) -> Float[np.ndarray, "n classes"]:
-        """Class probabilities of any number of images, temperature-scaled."""
-        return self._probabilities_of(self.logits(images))
+    def probabilities(
+        self, images: UInt8[Array, "n h w c"]
+    ) -> Float32[Array, "n classes"]:
+        """Computes what :meth:`predict` does, under JAX transformations."""
+        return jax.nn.softmax(self._logits(images) / self.temperature)
 
-    def _probabilities_of(self, logits: np.ndarray) -> np.ndarray:
+    def forward(self, images: Float32[Array, "n h w c"]) -> Float32[Array, "n classes"]:
+        """Computes logits of normalised images, under JAX transformations.
+
+        The weights become constants of the transformed function.
+        """
+        return self._network(jax.tree.map(np.asarray, self._weights))(images)
+
+    def _network(self, weights: Weights) -> resnet.ResNet:
+        return merge(self._graphdef, weights.params, weights.batch_stats)
+
+    def _normalize(self, images: jax.Array) -> jax.Array:
+        return normalize(images, mean=self.info.mean, std=self.info.std)
+
+    def _compute_logits(self, weights: Weights, images: jax.Array) -> jax.Array:
+        return self._network(weights)(self._normalize(images))
+
+    def _compute_explanation(
+        self, weights: Weights, images: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        network = self._network(weights)
+        features = network.features(self._normalize(images)).astype(jnp.float32)
+        maps = features @ network.head.kernel[...]
+        return network.head(features.mean(axis=(1, 2))), maps
+
+    def _softmax(self, logits: np.ndarray) -> np.ndarray:
         return scipy.special.softmax(logits / self.temperature, axis=-1)
 
     def _in_batches(
@@ -244,7 +220,7 @@ class Predictor:
                 f"the model takes images of shape {self.info.image_shape}, "
                 f"not {images.shape[1:]}"
             )
-        # Few sizes, because each is compiled.
+        # Each batch size is compiled, so small inputs are padded to a power of two.
         size = min(self._batch_size, 1 << max(0, len(images) - 1).bit_length())
 
         def compute(start: int) -> list[np.ndarray]:
@@ -252,29 +228,23 @@ class Predictor:
             padded = np.pad(batch, [(0, size - len(batch)), (0, 0), (0, 0), (0, 0)])
             return [np.asarray(part) for part in function(padded)]
 
-        starts = range(0, max(1, len(images)), size)
-        if len(starts) == 1:
-            outputs = [compute(0)]
-        else:
-            # On a CPU the threads that share an operation wait for each other, less so
-            # if another batch is there; on an accelerator the next one is queued.
-            with ThreadPoolExecutor(self._at_once) as pool:
-                outputs = list(pool.map(compute, starts))
+        if len(images) <= size:
+            return [part[: len(images)] for part in compute(0)]
+        # On a CPU, several batches at a time keep all cores busy. On a GPU, the next
+        # batch is copied while one is computed.
+        with ThreadPoolExecutor(self._threads) as pool:
+            outputs = list(pool.map(compute, range(0, len(images), size)))
         return [
             np.concatenate(parts)[: len(images)] for parts in zip(*outputs, strict=True)
         ]
 
 
-def _apply(graphdef: Any, weights: Any, images: jax.Array) -> jax.Array:
-    return merge(graphdef, weights["params"], weights["batch_stats"])(images)
-
-
-def _check_size(architecture: Architecture, arrays: Mapping[str, np.ndarray]) -> None:
-    """Refuses a model much larger than its arrays, before it is built to compare."""
-    blocks, features = (architecture["depth"] - 2) // 2, 64 * architecture["width"]
-    last = arrays.get(f"state.params.blocks.{blocks - 1}.conv2.conv.kernel")
-    if last is None or last.shape != (3, 3, features, features):
+def _check_size(stored: StoredModel) -> None:
+    """Refuses a far larger architecture than that of the arrays before building it."""
+    depth, width = stored.metadata.model["depth"], stored.metadata.model["width"]
+    last = f"state.params.blocks.{(depth - 2) // 2 - 1}.conv2.conv.kernel"
+    shape = (3, 3, 64 * width, 64 * width)
+    if last not in stored.arrays or stored.arrays[last].shape != shape:
         raise UserError(
-            f"another model: depth {architecture['depth']} and width "
-            f"{architecture['width']} are not those of its arrays"
+            f"another model: its arrays do not have depth {depth} and width {width}"
         )

@@ -8,6 +8,7 @@ import numpy as np
 from metadata_fixtures import run_metadata
 
 from jax_resnet.checkpoint.metadata import Architecture
+from jax_resnet.checkpoint.model_folder import StoredModel
 from jax_resnet.model import resnet, weights
 from jax_resnet.predict import Predictor
 
@@ -46,7 +47,7 @@ def make_predictor(*, channels=3, temperature=1.7, seed=0, step=9, **changes):
         if ".norm." in name:
             low, high = (-0.3, 0.3) if name.endswith(("bias", "mean")) else (0.5, 1.5)
             arrays[name] = generator.uniform(low, high, array.shape).astype(np.float32)
-    return Predictor(metadata, arrays, step=step, temperature=temperature)
+    return Predictor(StoredModel(metadata, arrays, step, temperature))
 
 
 def random_images(predictor, count=7):

@@ -96,7 +96,7 @@ def test_different_runs_are_an_ensemble_too(tiny, workdir, tmp_path):
 
     _, test = data.load_split("synthetic", "test[:100]", data_dir=None)
     logits = [
-        Predictor.restore(path, "latest").logits(test.images).astype(np.float64)
+        Predictor.open(path, "latest").logits(test.images).astype(np.float64)
         for path in (workdir, other)
     ]
     powers = [np.exp(one_of) for one_of in logits]

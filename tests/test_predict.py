@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from metadata_fixtures import run_metadata
+from format_fixtures import make_predictor, random_images
+from scipy.special import softmax
 
 from jax_resnet.checkpoint.metadata import Architecture
 from jax_resnet.model import resnet, weights
@@ -13,50 +14,39 @@ from jax_resnet.runtime.errors import UserError
 
 
 @pytest.fixture(scope="module")
-def arrays():
-    _, params, batch_stats = weights.split(
-        resnet.initialize(jax.random.key(3), **run_metadata().model)
+def predictor():
+    return Predictor(make_predictor().stored, batch_size=3)
+
+
+@pytest.fixture(scope="module")
+def images(predictor):
+    return random_images(predictor)
+
+
+def test_logits_are_the_networks(predictor, images):
+    graphdef, params, batch_stats = weights.split(
+        resnet.initialize(jax.random.key(0), **predictor.metadata.model)
     )
-    return weights.to_arrays({"state": {"params": params, "batch_stats": batch_stats}})
-
-
-@pytest.fixture(scope="module")
-def images():
-    return np.random.default_rng(0).integers(0, 256, (7, 4, 4, 1), dtype=np.uint8)
-
-
-@pytest.fixture(scope="module")
-def predictor(arrays):
-    return Predictor(run_metadata(), arrays, step=9, batch_size=3)
-
-
-def test_logits_are_the_models(predictor, images):
-    network = resnet.initialize(jax.random.key(3), **run_metadata().model)
-    expected = network(jnp.asarray((images / 255 - 0.4) / 0.2, jnp.float32))
+    assert set(params) == set(predictor.params)
+    assert set(batch_stats) == set(predictor.batch_stats)
+    network = weights.merge(graphdef, predictor.params, predictor.batch_stats)
+    normalized = (images / 255 - predictor.info.mean) / predictor.info.std
+    expected = jax.jit(lambda x: network(x))(jnp.asarray(normalized, jnp.float32))
     np.testing.assert_allclose(predictor.logits(images), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_probabilities_are_the_softmax_of_the_logits(predictor, images):
-    exponentials = np.exp(predictor.logits(images).astype(np.float64))
-    expected = exponentials / exponentials.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(predictor.predict(images), expected, rtol=1e-6)
-
-
-def test_one_image_at_a_time_is_as_good(predictor, images):
-    singly = np.concatenate([predictor.logits(image[None]) for image in images])
-    np.testing.assert_allclose(predictor.logits(images), singly, rtol=1e-4, atol=1e-5)
-
-
-def test_the_maps_of_a_class_make_its_logit(predictor, images, arrays):
+def test_predict_and_explain_agree_with_the_logits(predictor, images):
+    logits = predictor.logits(images)
+    expected = softmax(logits.astype(np.float64) / 1.7, axis=1)
+    np.testing.assert_allclose(predictor.predict(images), expected, rtol=1e-5)
     probabilities, maps = predictor.explain(images)
-    assert maps.shape == (7, 1, 1, 3)
-    bias = arrays["state.params.head.bias"]
-    logits = maps.mean(axis=(1, 2)) + bias
-    np.testing.assert_allclose(logits, predictor.logits(images), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(probabilities, predictor.predict(images), rtol=1e-4)
+    assert maps.shape == (7, 2, 2, 3)
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-4)
+    bias = predictor.params["head.bias"]
+    np.testing.assert_allclose(maps.mean((1, 2)) + bias, logits, rtol=1e-4, atol=1e-5)
 
 
-def test_a_model_is_opened_without_compiling(arrays, images):
+def test_opening_a_model_compiles_nothing(predictor, images):
     compiled = []
 
     def listen(event, seconds, **_):
@@ -65,40 +55,36 @@ def test_a_model_is_opened_without_compiling(arrays, images):
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        predictor = Predictor(run_metadata(), arrays, step=9, batch_size=2)
+        fresh = Predictor(predictor.stored, batch_size=2)
         assert compiled == []
-        predictor.explain(images)
-        assert compiled == ["/jax/core/compile/backend_compile_duration"]
+        fresh.explain(images)
+        assert len(compiled) == 1
     finally:
         jax.monitoring.clear_event_listeners()
 
 
-def test_no_images_have_no_logits(predictor, images):
+def test_image_counts_and_shapes(predictor, images):
     assert predictor.logits(images[:0]).shape == (0, 3)
-
-
-def test_images_of_another_shape(predictor):
-    with pytest.raises(UserError, match=r"\(4, 4, 1\), not \(5, 4, 1\)"):
+    with pytest.raises(UserError, match=r"\(8, 8, 3\), not \(5, 4, 1\)"):
         predictor.logits(np.zeros((2, 5, 4, 1), np.uint8))
 
 
 @pytest.mark.parametrize("damage", ["missing", "shape", "dtype"])
-def test_arrays_of_another_model(arrays, damage):
-    name = "state.params.head.kernel"
-    other = dict(arrays)
-    kernel = other.pop(name)
+def test_arrays_of_another_model_are_refused(predictor, damage):
+    arrays = dict(predictor.stored.arrays)
+    kernel = arrays.pop("state.params.head.kernel")
     if damage == "shape":
-        other[name] = kernel[:, :2]
+        arrays["state.params.head.kernel"] = kernel[:, :2]
     if damage == "dtype":
-        other[name] = kernel.astype(np.float64)
+        arrays["state.params.head.kernel"] = kernel.astype(np.float64)
     with pytest.raises(UserError, match=r"another model.*head\.kernel"):
-        Predictor(run_metadata(), other, step=9)
+        Predictor(dataclasses.replace(predictor.stored, arrays=arrays))
 
 
 @pytest.mark.parametrize("size", [{"depth": 2000}, {"width": 100}, {"depth": -4}])
-def test_a_far_larger_model_is_refused_before_it_is_built(arrays, size, monkeypatch):
-    metadata = run_metadata()
-    architecture = Architecture(**{**metadata.model, **size})
+def test_a_far_larger_model_is_refused_before_it_is_built(predictor, size, monkeypatch):
+    architecture = Architecture(**{**predictor.metadata.model, **size})
+    metadata = dataclasses.replace(predictor.metadata, model=architecture)
     monkeypatch.setattr(resnet, "initialize", None)
-    with pytest.raises(UserError, match=r"another model: depth .* and width"):
-        Predictor(dataclasses.replace(metadata, model=architecture), arrays, step=9)
+    with pytest.raises(UserError, match=r"another model: .* depth .* and width"):
+        Predictor(dataclasses.replace(predictor.stored, metadata=metadata))

@@ -79,7 +79,7 @@ def test_a_run_starts_from_another_model(tiny, finished, tmp_path):
     assert f"starting from the weights of {finished}: tiny, step" in result.stdout
     assert "| started from |" in (tmp_path / "run" / "log.md").read_text()
     found = final_arrays(tmp_path / "run")
-    expected = Predictor.restore(finished).params
+    expected = Predictor.open(finished).params
     for name, array in expected.items():
         np.testing.assert_array_equal(found[f"state.params.{name}"], array)
 

@@ -39,7 +39,7 @@ class StoredModel:
     metadata: RunMetadata
     arrays: Mapping[str, np.ndarray]
     step: int
-    temperature: float
+    temperature: float = 1.0
 
 
 def is_model_folder(path: Path) -> bool:

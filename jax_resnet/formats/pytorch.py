@@ -7,6 +7,7 @@ executed.
 
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +63,7 @@ def load(path: Path, predictor: Predictor) -> Probabilities:
         not np.array_equal(arrays[name], array) for name, array in expected.items()
     ):
         raise UserError(f"what was written to {path.name} is not the restored model")
-    return Predictor(
-        predictor.metadata,
-        arrays,
-        step=predictor.step,
-        temperature=predictor.temperature,
-    ).predict
+    return Predictor(replace(predictor.stored, arrays=arrays)).predict
 
 
 def read(path: Path) -> tuple[Architecture, dict[str, np.ndarray]]:

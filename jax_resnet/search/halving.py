@@ -190,7 +190,7 @@ class Search:
         with self._lock:
             self._start_seconds = max(self._start_seconds, metadata.compile_seconds)
         # By its step: in place of a damaged latest checkpoint another one is taken.
-        model = Predictor.restore(result.workdir, str(last["step"]))
+        model = Predictor.open(result.workdir, str(last["step"]))
         ranks = label_ranks(model.logits(self._test.images), self._test.labels)
         return {
             "holdout_top1": last["val_top1"],

@@ -22,6 +22,7 @@ from refusals import BYTES, CUTS, SCALARS, examples, refused, spliced
 from jax_resnet.checkpoint import store
 from jax_resnet.checkpoint.digests import digest_json, write_manifest
 from jax_resnet.checkpoint.metadata import RunMetadata
+from jax_resnet.checkpoint.model_folder import StoredModel
 from jax_resnet.checkpoint.store import Checkpoint
 from jax_resnet.predict import Predictor
 
@@ -114,7 +115,7 @@ def read(path):
 
 
 def build(opened, metadata):
-    return Predictor(metadata, opened.arrays("model"), step=opened.step, batch_size=1)
+    return Predictor(StoredModel(metadata, opened.arrays("model"), opened.step))
 
 
 def read_as_json(path):
@@ -196,10 +197,10 @@ sys.addaudithook(lambda event, _: events.append(event))
 from jax_resnet.predict import Predictor
 
 events.clear()
-Predictor.restore(Path(sys.argv[1]), "best")
+Predictor.open(Path(sys.argv[1]), "best")
 first = sorted(set(events))
 events.clear()
-Predictor.restore(Path(sys.argv[1]), "latest")
+Predictor.open(Path(sys.argv[1]), "latest")
 print(json.dumps([first, sorted(set(events))]))
 """
 PROCESSES = {"os.system", "os.exec", "os.fork", "os.posix_spawn", "subprocess.Popen"}

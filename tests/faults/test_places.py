@@ -135,7 +135,7 @@ def test_a_read_only_copy(tiny, finished, read_only, tally):
     best = max(record["val_top1"] for record in records(finished))
     assert f"{100 * best:.2f} %" in result.stdout
     images = np.zeros((2, 32, 32, 3), np.uint8)
-    predicted = [Predictor.restore(w).predict(images) for w in (read_only, finished)]
+    predicted = [Predictor.open(w).predict(images) for w in (read_only, finished)]
     np.testing.assert_array_equal(*predicted)
     assert_one_line(run(tiny, read_only), "cannot write to workdir")
     count.survived()

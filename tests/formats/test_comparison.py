@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from format_fixtures import make_predictor, random_images
 from metadata_fixtures import run_metadata
 
 from jax_resnet.formats import comparison
+from jax_resnet.predict import Predictor
 from jax_resnet.runtime.errors import UserError
 
 
@@ -72,10 +75,9 @@ def test_another_top1_is_refused_but_for_ties(gap, refused):
 
 
 def test_a_model_that_has_diverged_is_refused(predictor, images):
-    stored = predictor.stored
-    arrays = dict(stored.arrays)
+    arrays = dict(predictor.stored.arrays)
     arrays["state.params.head.bias"] = np.full(3, np.nan, np.float32)
-    diverged = type(predictor)(stored.metadata, arrays, step=1)
+    diverged = Predictor(replace(predictor.stored, arrays=arrays))
     with pytest.raises(UserError, match="not finite"):
         comparison.compare(diverged.predict, diverged, images)
 
@@ -88,8 +90,6 @@ def test_without_the_data_the_images_are_random_and_it_is_said():
 
 
 def test_with_the_data_it_is_the_evaluated_split(finished):
-    from jax_resnet.predict import Predictor
-
     metadata = Predictor.open(finished).metadata
     sample = comparison.sample(metadata, None)
     assert sample.description == "all 100 images of synthetic test[:100]"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from format_fixtures import make_predictor, random_images, same_arrays
 
+from jax_resnet.checkpoint.model_folder import StoredModel
 from jax_resnet.formats import pytorch
 from jax_resnet.predict import Predictor
 from jax_resnet.runtime.errors import UserError
@@ -35,7 +36,7 @@ def random_network(depth=8, num_classes=3):
 def imported(path, like):
     architecture, arrays = pytorch.read(path)
     assert architecture == like.metadata.model
-    return Predictor(like.metadata, arrays, step=0)
+    return Predictor(StoredModel(like.metadata, arrays, step=0))
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])

@@ -33,7 +33,7 @@ def png(images):
 def expected(card, made_on_card, images):
     """The classes of the image by name, and their probabilities."""
     with jax.default_device(card.first):
-        predictor = Predictor.restore(made_on_card.workdir)
+        predictor = Predictor.open(made_on_card.workdir)
         (probabilities,) = predictor.predict(images[:1])
     return dict(zip(predictor.info.class_names, probabilities, strict=True))
 
@@ -49,7 +49,7 @@ def assert_answered(answer, expected):
 
 def test_what_the_demo_serves_answers_an_image(card, made_on_card, png, expected):
     with jax.default_device(card.first):
-        served = Served(Predictor.restore(made_on_card.workdir), max_batch=2)
+        served = Served(Predictor.open(made_on_card.workdir), max_batch=2)
         served.warm_up()
         answer = served(png, "crop").as_dict()
     assert_answered(answer, expected)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.gpu
 
 def logits_on(devices, run, images):
     with jax.default_device(devices.first):
-        return Predictor.restore(run.workdir, "latest").logits(images)
+        return Predictor.open(run.workdir, "latest").logits(images)
 
 
 @pytest.mark.parametrize(("made", "restored"), [("card", "cpu"), ("cpu", "card")])
@@ -53,7 +53,7 @@ def test_logits_are_those_of_the_cpu(made, name, tolerance, card, cpu, images, r
 def test_an_exported_model_runs_on_the_card(card, cpu, made_on_card, images, tmp_path):
     path = tmp_path / "model.stablehlo"
     with jax.default_device(card.first):
-        predictor = Predictor.restore(made_on_card.workdir, "latest")
+        predictor = Predictor.open(made_on_card.workdir, "latest")
         stablehlo.write(predictor, path)
         exported = export.deserialize(bytearray(path.read_bytes()))
         # It says itself how precise it is.

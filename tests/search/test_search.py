@@ -109,7 +109,7 @@ def recipes_named(*names):
 
 
 def predictions(workdir, images):
-    return Predictor.restore(workdir, "latest").logits(images).argmax(axis=1)
+    return Predictor.open(workdir, "latest").logits(images).argmax(axis=1)
 
 
 @pytest.mark.slow

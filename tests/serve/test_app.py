@@ -57,7 +57,7 @@ def test_the_api_answers_with_the_models_probabilities(client, finished, tmp_pat
     contents = io.BytesIO()
     Image.fromarray(pixels).save(contents, "PNG")
     answer = ask(client, contents.getvalue(), tmp_path, fit=fit)
-    predictor = Predictor.restore(finished)
+    predictor = Predictor.open(finished)
     (expected,) = predictor.predict(pixels[None])
     order = np.argsort(-expected)[:5]
     names = [predictor.info.class_names[c].replace("_", " ") for c in order]

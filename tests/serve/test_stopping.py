@@ -81,7 +81,7 @@ def test_it_does_not_wait_for_ever():
 @pytest.mark.slow
 def test_what_was_accepted_is_answered(serving, tiny, finished):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
-    right = np.sort(Predictor.restore(finished).predict(pixels))[:, :-6:-1]
+    right = np.sort(Predictor.open(finished).predict(pixels))[:, :-6:-1]
     options = ("--model", str(finished), "--max-queue", "500", "--concurrency", "2")
     with (
         serving(tiny[1], *options) as (process, address),

@@ -145,7 +145,7 @@ def test_the_average_is_what_is_evaluated_and_saved(tiny, averaged, finished):
         # Training itself goes on as without an average.
         np.testing.assert_array_equal(training[name], final_arrays(finished)[name])
     assert any((training[name] != model[name]).any() for name in weights)
-    predictor = Predictor.restore(averaged, "latest")
+    predictor = Predictor.open(averaged, "latest")
     for name, value in predictor.params.items():
         np.testing.assert_array_equal(value, model[f"state.params.{name}"])
     result = run(
