@@ -1,6 +1,5 @@
 import importlib.util
 import os
-import re
 import subprocess
 import sys
 
@@ -70,22 +69,6 @@ def test_every_format_is_written_and_compared(folder, tmp_path, capsys, name):
     )
     assert "top-1 identical, probabilities to" in said
     assert said.endswith(f"written to {output}\n")
-
-
-def test_the_snippets_of_the_readme(folder, predictor, tmp_path, monkeypatch):
-    section = (ROOT / "README.md").read_text().split("## Models that travel")[1]
-    snippets = re.findall(r"```python\n(.*?)```", section, re.S)
-    monkeypatch.chdir(tmp_path)
-    images = random_images(predictor)
-    for snippet, name in zip(
-        snippets, ["safetensors", "stablehlo", "onnx"], strict=False
-    ):
-        (output,) = re.findall(r'"(resnet56[^"]*)"', snippet)
-        export.main(arguments(folder, name, output))
-        found = {"images": images}
-        exec(snippet, found)
-        expected = predictor.predict(images)
-        np.testing.assert_allclose(found["probabilities"], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["stablehlo", "onnx"])
