@@ -2,20 +2,19 @@
 
     python -m jax_resnet.train --config configs/resnet56_cpu.py
 
-861,620 parameters from scratch, 80 epochs of 390 steps, at two thirds of the
-multiply-adds that they would take at full size. Where it departs from ``resnet56.py``,
-and why:
+861,620 parameters, 80 epochs of 390 steps, at two thirds of the multiply-adds that they
+would take at full size. It differs from ``resnet56.py`` in this:
 
-- Muon for the convolutions (Jordan et al. 2024,
-  https://kellerjordan.github.io/posts/muon/) with a linear decay: over six epochs of
+- Muon trains the convolutions (Jordan et al. 2024,
+  https://kellerjordan.github.io/posts/muon/), with a linear decay. Over six epochs of
   ResNet-20, one seed each, it was ahead of SGD with Nesterov momentum
   (``results/cpu-trials.md``).
 - Crop and the alternating flip (Jordan 2024, https://arxiv.org/abs/2404.00498, section
-  3.6) in place of the stack of augmentations, which takes long to learn from.
-- Small images first; the last third of the epochs sees the size of the evaluation.
+  3.6) replace the augmentations, which take many epochs to learn from.
+- Small images come first. The last third of the epochs uses the size of the evaluation.
 
-Not measured yet: neither time nor accuracy. The goal is 73 % top-1 on the test split in
-the last epoch.
+Neither its time nor its accuracy has been measured yet. The goal is 73 % top-1 on the
+test split in the last epoch.
 """
 
 import resnet56
@@ -23,7 +22,7 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """Light augmentation, a faster optimizer, and small images first."""
+    """Returns a recipe of light augmentation, Muon, and small images first."""
     config = resnet56.get_config()
     config.augment.recipe = ("random_crop", "alternating_flip", "normalize")
     config.optimizer.name = "muon"

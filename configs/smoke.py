@@ -2,8 +2,8 @@
 
     python -m jax_resnet.train --config configs/smoke.py
 
-Needs no download and no GPU. What it takes and reaches on two CPU cores is in
-``benchmarks/README.md``.
+It needs no download and no GPU, and takes about two minutes on two CPU cores
+(``benchmarks/README.md``).
 """
 
 import resnet56
@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """ResNet-8 on the synthetic data set, with light augmentation."""
+    """Returns ResNet-8 on the synthetic data set, with light augmentation."""
     config = resnet56.get_config()
     config.model.depth = 8
     config.data.name = "synthetic"
