@@ -171,7 +171,7 @@ def assert_same_run(workdir, reference):
 
 def assert_checkpoints_sound(workdir):
     """Whatever has the name of a step is complete, and what was saved."""
-    for step in store.steps_in(store.directory(workdir)):
+    for step in store.saved_steps(workdir):
         sound = store.select(workdir, str(step))
         for name in store.TREES:
             sound.arrays(name)

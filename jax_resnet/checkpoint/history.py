@@ -1,4 +1,4 @@
-"""The history of a training run: what ran on what, and its epochs."""
+"""What a run has done so far: its epochs, its seconds, and what it runs on."""
 
 import math
 import platform
@@ -14,13 +14,12 @@ from jax_resnet import __version__
 
 
 class EpochRecord(TypedDict):
-    """One epoch, counted from 1; a line of ``metrics.jsonl``.
+    """The record of an epoch, counted from 1; a line of ``metrics.jsonl``.
 
-    Top-1 and top-5 are fractions in [0, 1], losses nats per image. ``step`` is the
-    number of steps done and ``learning_rate`` that of the last one.
-    ``images_per_second`` counts training images. ``skipped_steps``, those left out
-    because they were not finite, is there only if there were any; ``image_size``, the
-    side of the training images in pixels, only where the config has ``image_sizes``.
+    Losses are in nats per image; top-1 and top-5 are fractions. ``step`` is the number
+    of steps done and ``learning_rate`` that of the last one. ``images_per_second``
+    counts training images. ``skipped_steps`` is present if steps were not finite, and
+    ``image_size``, in pixels, if the config has ``image_sizes``.
     """
 
     epoch: int
@@ -39,12 +38,12 @@ class EpochRecord(TypedDict):
 
 @dataclass
 class Clock:
-    """Seconds spent, carried over from the earlier starts of a resumed run.
+    """Seconds that a run has spent, in all its starts together.
 
     Attributes:
-        wall: in the whole run before this start.
+        wall: in the whole run.
         epoch: in the unfinished epoch.
-        training: in that epoch's training steps, without its evaluation.
+        training: in the training steps of that epoch.
     """
 
     wall: float = 0.0
@@ -54,31 +53,29 @@ class Clock:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What ran on what. ``asdict`` and ``RunInfo(**d)`` take it through JSON.
-
-    A resumed run passes the info of its first start, from the checkpoint.
+    """What is run, and where.
 
     Attributes:
-        title: Name of the run, such as ``resnet56``.
-        command: The command line.
+        title: name of the run, such as ``resnet56``.
+        command: the command line.
         started: ISO date and time of the first start.
-        device: Kind and number of devices.
-        platform: Operating system and processor.
-        versions: From :func:`installed_versions`.
-        parameters: Number of trainable numbers in the model.
-        epochs: How many a finished run has.
-        dataset: Name of the data set.
-        n_train: Images trained on in an epoch.
-        n_eval: Images of the split validated on.
-        eval_name: That split, which also selects the best epoch: ``test``, ``holdout``.
-        batch_size: Images in a step.
-        seed: Of the run.
-        dtype: Compute dtype.
-        changes: What was changed in the config on the way, and from where on.
-        initial_model: Whose weights it started from; "" if they were drawn.
-        teacher: Whose outputs it learns beside the labels; "" for nobody's.
-        evaluated: Which weights are, and saved as the model; "" for the last step's.
-        image_sizes: That it trains at; "" for the data set's own throughout.
+        device: kind and number of devices at the first start.
+        platform: operating system and processor at the first start.
+        versions: see :func:`installed_versions`.
+        parameters: number of trainable scalars.
+        epochs: number of epochs of the finished run.
+        dataset: name of the data set.
+        n_train: number of training images.
+        n_eval: number of validation images.
+        eval_name: name of the validation split, which also selects the best epoch.
+        batch_size: number of images in a step.
+        seed: seed of the run.
+        dtype: compute dtype.
+        changes: accepted changes of the config, each with its step.
+        initial_model: the model that training started from; "" for random weights.
+        teacher: the teacher for distillation; "" without one.
+        evaluated: the weights that are evaluated; "" for those of the last step.
+        image_sizes: sizes of the training images; "" for that of the data set.
     """
 
     title: str
@@ -104,7 +101,7 @@ class RunInfo:
 
 
 def installed_versions() -> dict[str, str]:
-    """Returns the versions of Python and of the packages that shape a result."""
+    """Returns the versions of Python and of the packages that affect results."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
         "python": platform.python_version(),
@@ -120,6 +117,6 @@ def best_epoch(history: Sequence[EpochRecord]) -> EpochRecord | None:
 
 
 def throughput(history: Sequence[EpochRecord]) -> float | None:
-    """Returns the median over epochs of the images per second; None of no epochs."""
+    """Returns the median images per second; None without epochs."""
     speeds = [record["images_per_second"] for record in history]
     return statistics.median(speeds) if speeds else None

@@ -1,4 +1,4 @@
-"""A model as a folder of two files that need no orbax.
+"""Writes and reads a model as a folder of two files, without orbax.
 
 ``model.safetensors`` has the arrays. ``config.json`` has the metadata of the run, and
 the SHA-256 digests of the arrays' file and of itself. Loading them executes nothing.
@@ -7,33 +7,45 @@ the SHA-256 digests of the arrays' file and of itself. Loading them executes not
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import safetensors.numpy
+from pydantic import Field, TypeAdapter
+from typing_extensions import TypedDict
 
 from jax_resnet.checkpoint.digests import digest_json
 from jax_resnet.checkpoint.metadata import RunMetadata
+from jax_resnet.checkpoint.store import FORMAT_VERSION, check_version
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.files import new_file
 
-FORMAT_VERSION = 1
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-_PREFIX = "state."  # of the names in a checkpoint, where the optimizer has others
+_PREFIX = "state."  # of the names in a checkpoint, which also has an optimizer
+
+
+class _Config(TypedDict):
+    format_version: int
+    step: Annotated[int, Field(ge=0)]
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    run: dict[str, Any]
+    digests: dict[str, str]
+
+
+_CONFIG = TypeAdapter(_Config)
 
 
 @dataclasses.dataclass(frozen=True)
 class StoredModel:
-    """What a model is made of.
+    """A trained model in host memory.
 
     Attributes:
-        metadata: of the run that trained it.
-        arrays: parameters and statistics as a checkpoint names them.
+        metadata: metadata of the run that trained it.
+        arrays: parameters and BatchNorm statistics, by their names in a checkpoint.
         step: number of training steps taken.
-        temperature: that the logits are divided by for probabilities.
+        temperature: divides the logits before the softmax.
     """
 
     metadata: RunMetadata
@@ -43,17 +55,17 @@ class StoredModel:
 
 
 def is_model_folder(path: Path) -> bool:
-    """Whether a path is meant to be such a folder, sound or not."""
+    """Returns whether a path is such a folder, damaged or not."""
     return (path / WEIGHTS).exists()
 
 
 def write(folder: Path, model: StoredModel) -> None:
-    """Writes both files into a folder that exists.
+    """Writes both files into an existing folder.
 
     Raises:
         OSError: if they cannot be written.
     """
-    # The format has no strides: of any other array, the wrong numbers are saved.
+    # Of an array that is not contiguous, safetensors saves the wrong numbers.
     tensors = {
         name.removeprefix(_PREFIX): np.ascontiguousarray(array)
         for name, array in model.arrays.items()
@@ -66,7 +78,7 @@ def write(folder: Path, model: StoredModel) -> None:
         "run": dataclasses.asdict(model.metadata),
         "digests": {WEIGHTS: hashlib.sha256(weights).hexdigest()},
     }
-    # As it will be read: JSON has lists for tuples.
+    # The digest is of what will be read: JSON turns tuples into lists.
     config["digests"][CONFIG] = digest_json(json.loads(json.dumps(config)))
     with new_file(folder / WEIGHTS, durable=True) as file:
         file.write(weights)
@@ -82,49 +94,23 @@ def read(folder: Path) -> StoredModel:
             package wrote it.
     """
     try:
-        config = json.loads(_read_file(folder / CONFIG))
-        digest = config["digests"].pop(CONFIG)
-        if digest != digest_json(config):
-            raise ValueError("the digest of the config")
-        version = config["format_version"]
-        if type(version) is not int:
-            raise ValueError("the format's version")
-    except _UNREADABLE as error:
+        values = json.loads((folder / CONFIG).read_bytes())
+        if values["digests"].pop(CONFIG) != digest_json(values):
+            raise ValueError("the digest differs")
+        config = _CONFIG.validate_python(values, strict=True)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise _damaged(folder, CONFIG) from error
-    if version != FORMAT_VERSION:
-        raise UserError(
-            f"model {str(folder)!r} has format {version}, and this version of "
-            f"jax_resnet reads {FORMAT_VERSION}: use the version that wrote it"
-        )
+    check_version(f"model {str(folder)!r}", config["format_version"])
     try:
-        step, temperature, run = (config[k] for k in ("step", "temperature", "run"))
-        if type(step) is not int or step < 0:
-            raise ValueError("the step")
-        if type(temperature) is not float or not 0 < temperature < math.inf:
-            raise ValueError("the temperature")
-        if not isinstance(run, dict):
-            raise TypeError("the run")
-    except _UNREADABLE as error:
-        raise _damaged(folder, CONFIG) from error
-    try:
-        weights = _read_file(folder / WEIGHTS)
-        if hashlib.sha256(weights).hexdigest() != config["digests"][WEIGHTS]:
-            raise ValueError("the digest of the arrays")
+        weights = (folder / WEIGHTS).read_bytes()
+        if hashlib.sha256(weights).hexdigest() != config["digests"].get(WEIGHTS):
+            raise ValueError("the digest differs")
         tensors = safetensors.numpy.load(weights)
-    except (*_UNREADABLE, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise _damaged(folder, WEIGHTS) from error
     arrays = {_PREFIX + name: array for name, array in tensors.items()}
-    return StoredModel(RunMetadata.from_json(run), arrays, step, temperature)
-
-
-_UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
-
-
-def _read_file(path: Path) -> bytes:
-    # Reading a pipe would wait for ever.
-    if not path.is_file():
-        raise FileNotFoundError(path)
-    return path.read_bytes()
+    metadata = RunMetadata.from_json(config["run"])
+    return StoredModel(metadata, arrays, config["step"], config["temperature"])
 
 
 def _damaged(folder: Path, name: str) -> UserError:

@@ -1,6 +1,6 @@
-"""The temperature of a model's probabilities, kept beside its checkpoints.
+"""The temperature of a model's probabilities, in a file beside its checkpoints.
 
-It is fitted by the evaluation, after the checkpoint was written and sealed.
+Evaluation fits it, after the checkpoint has been written.
 """
 
 import json
@@ -16,7 +16,7 @@ FILE = "temperature.json"
 def save_temperature(
     workdir: Path, *, step: int, temperature: float, fitted_on: str
 ) -> None:
-    """Writes the temperature of a step's model, in place of any before.
+    """Writes the temperature of a step's model, in place of any earlier one.
 
     Raises:
         OSError: if it cannot be written.
@@ -27,7 +27,7 @@ def save_temperature(
 
 
 def read_temperature(workdir: Path, step: int) -> float:
-    """The temperature that was fitted for a step's model; 1 if none was.
+    """Returns the temperature that was fitted for a step's model; 1 if none was.
 
     Raises:
         UserError: if the file is damaged.
@@ -35,15 +35,13 @@ def read_temperature(workdir: Path, step: int) -> float:
     path = workdir / FILE
     try:
         fields = json.loads(path.read_bytes())
-        if fields["step"] != step:
-            return 1.0
         temperature = float(fields["temperature"])
-        if not (math.isfinite(temperature) and temperature > 0):
-            raise ValueError("it is not a positive number")
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"a temperature of {temperature}")
+        return temperature if fields["step"] == step else 1.0
     except FileNotFoundError:
         return 1.0
-    except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(
             f"{str(path)!r} is damaged: delete it, and evaluate again"
         ) from error
-    return temperature

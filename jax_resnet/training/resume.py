@@ -104,7 +104,7 @@ def resume_point(
     Raises:
         UserError: if the workdir holds a run of another config.
     """
-    if store.exists(workdir):
+    if store.saved_steps(workdir):
         latest = store.select(workdir, "latest")
         metadata = RunMetadata.from_json(latest.metadata)
         changes = _changes(workdir, metadata.config, settings, accept_changes)

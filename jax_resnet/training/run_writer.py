@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 
 from jax_resnet.checkpoint.metadata import RunMetadata
-from jax_resnet.checkpoint.store import rank
+from jax_resnet.checkpoint.store import Metrics, rank
 from jax_resnet.checkpoint.writer import CheckpointWriter
 from jax_resnet.distributed.processes import Processes
 from jax_resnet.reporting.report import Report
@@ -76,9 +76,7 @@ class RunWriter:
         self._processes = processes
         self._saved_metadata = metadata
         self._report = Report(workdir, metadata) if processes.is_first else None
-        self._checkpoints = CheckpointWriter(
-            workdir, keep_latest=keep_latest, lists_files=processes.is_first
-        )
+        self._checkpoints = CheckpointWriter(workdir, keep_latest=keep_latest)
         self._best_rank = max(map(rank, metadata.history), default=-math.inf)
         self._pending: list[Snapshot] = []
         self._ended = False
@@ -156,7 +154,7 @@ class RunWriter:
         """Starts saving a snapshot, once the save before it is complete."""
         state, metrics = jax.device_get((snapshot.state, snapshot.metrics))
         model, training = to_trees(state, metrics, epoch_ends=snapshot.epoch_ends)
-        selection: dict[str, float] | None = None
+        selection: Metrics | None = None
         if snapshot.epoch_ends:
             last = snapshot.metadata.history[-1]
             selection = {"val_top1": last["val_top1"], "epoch": last["epoch"]}

@@ -1,6 +1,4 @@
 import json
-import os
-import random
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -24,32 +22,24 @@ def trees(step):
         "state.step": np.asarray(step, np.int32),
         "state.opt_state.0.trace": generator.standard_normal((8, 5), np.float32),
     }
-    return model, training
+    return {"model": model, "training": training}
 
 
 def save(writer, step, val_top1=None):
-    model, training = trees(step)
     metrics = None if val_top1 is None else {"val_top1": val_top1, "epoch": step}
-    history = [{"val_top1": val_top1, "note": "é", "nothing": None}]
-    writer.save(
-        step,
-        model=model,
-        training=training,
-        metadata={"history": history},
-        metrics=metrics,
-    )
+    metadata = {"note": "é", "nothing": None}
+    writer.save(step, **trees(step), metadata=metadata, metrics=metrics)
 
 
 def assert_sound(workdir, which, step):
     chosen = store.select(workdir, which)
-    assert chosen.step == step
-    assert chosen.metadata["history"][0]["note"] == "é"
-    for name, expected in zip(store.TREES, trees(step), strict=True):
-        tree = chosen.arrays(name)
-        assert set(tree) == set(expected)
+    assert (chosen.step, chosen.metadata["note"]) == (step, "é")
+    for name, expected in trees(step).items():
+        found = chosen.arrays(name)
+        assert set(found) == set(expected)
         for key, array in expected.items():
-            assert tree[key].dtype == array.dtype
-            np.testing.assert_array_equal(tree[key], array)
+            assert found[key].dtype == array.dtype
+            np.testing.assert_array_equal(found[key], array)
 
 
 @pytest.fixture(scope="module")
@@ -77,19 +67,15 @@ def test_best_and_latest_are_kept_and_restored(saved):
     assert_sound(saved, "5", 5)
 
 
-@pytest.mark.parametrize("which", ["3", "-1", "worst", "٣", "2.0", "02", "9" * 5000])
-def test_steps_that_are_not_there(saved, which):
+@pytest.mark.parametrize("which", ["3", "worst", "٣", "02"])
+def test_steps_that_do_not_exist_are_refused(saved, which):
     with pytest.raises(UserError, match=r"best, latest or a step.*2, 5, 6"):
         store.select(saved, which)
 
 
-def test_no_checkpoint_at_all(tmp_path):
-    assert not store.exists(tmp_path)
+def test_a_run_without_checkpoints_or_complete_epochs_is_refused(tmp_path):
     with pytest.raises(UserError, match="no checkpoint in"):
         store.select(tmp_path, "best")
-
-
-def test_an_unfinished_epoch_is_never_the_best(tmp_path):
     writer = CheckpointWriter(tmp_path)
     save(writer, 1)
     writer.close()
@@ -97,13 +83,14 @@ def test_an_unfinished_epoch_is_never_the_best(tmp_path):
         store.select(tmp_path, "best")
 
 
-def test_saving_a_step_again_replaces_it(workdir):
+def test_a_step_that_is_saved_again_is_replaced(workdir):
     writer = CheckpointWriter(workdir)
     save(writer, 6, 0.9)
     writer.close()
     assert_sound(workdir, "best", 6)
 
 
+@pytest.mark.slow
 def test_runs_in_one_process_save_at_the_same_moment(tmp_path):
     together = threading.Barrier(2, timeout=60)
 
@@ -122,45 +109,18 @@ def test_runs_in_one_process_save_at_the_same_moment(tmp_path):
 
 
 def test_unfinished_saves_are_ignored(workdir):
-    shutil.copytree(
-        store.directory(workdir) / "6",
-        store.directory(workdir) / "7.orbax-checkpoint-tmp",
-    )
-    (store.directory(workdir) / "²").mkdir()  # a digit, but no number
+    root = store.directory(workdir)
+    shutil.copytree(root / "6", root / "7.orbax-checkpoint-tmp")
     assert_sound(workdir, "latest", 6)
     assert set_aside_damaged(workdir) == []
 
 
-def test_a_link_to_itself_is_no_checkpoint(tmp_path):
-    store.directory(tmp_path).symlink_to("checkpoints")
-    with pytest.raises(UserError, match="no checkpoint in"):
-        store.select(tmp_path, "best")
-
-
-@pytest.mark.parametrize("name", ["model", "training"])
-def test_flipped_bits_never_load(workdir, name):
-    root = store.directory(workdir) / "6" / name
-    files = sorted(p for p in root.rglob("*") if p.is_file() and p.stat().st_size)
-    generator = random.Random(0)
-    for file in generator.choices(files, [p.stat().st_size for p in files], k=20):
-        before = file.read_bytes()
-        bit = generator.randrange(8 * len(before))
-        flipped = bytearray(before)
-        flipped[bit // 8] ^= 1 << bit % 8
-        file.write_bytes(flipped)
-        with pytest.raises(store.DamagedCheckpointError):
-            store.select(workdir, "6")
-        file.write_bytes(before)
-
-
-def test_flipped_bits_never_load_without_a_manifest_either(workdir):
-    (store.directory(workdir) / "6" / "manifest.json").unlink()
-    assert_sound(workdir, "6", 6)
-    root = store.directory(workdir) / "6" / "model"
+@pytest.mark.slow
+def test_flipped_bytes_never_load(workdir):
     caught = 0
-    for file in sorted(p for p in root.rglob("*") if p.is_file()):
-        before = file.read_bytes()
-        for position in range(len(before) // 3, len(before), 97):
+    for file in (store.directory(workdir) / "6").rglob("*"):
+        before = file.read_bytes() if file.is_file() else b""
+        for position in range(len(before) // 3, len(before), 300):
             flipped = bytearray(before)
             flipped[position] ^= 1
             file.write_bytes(flipped)
@@ -168,62 +128,36 @@ def test_flipped_bits_never_load_without_a_manifest_either(workdir):
                 assert_sound(workdir, "6", 6)  # what loads must be what was saved
             except store.DamagedCheckpointError:
                 caught += 1
-        file.write_bytes(before)
+            file.write_bytes(before)
     assert caught  # orbax never reads some of its bytes
 
 
 def test_changed_metadata_never_loads(workdir):
     path = store.directory(workdir) / "6" / "_CHECKPOINT_METADATA"
-    text = path.read_text()
-    for old, new in [('"step": 6', '"step": 7'), ('"nothing": null', '"nothing": 1')]:
-        assert old in text
-        path.write_text(text.replace(old, new))
-        with pytest.raises(store.DamagedCheckpointError, match="damaged"):
-            store.select(workdir, "6")
-
-
-def test_every_file_emptied_or_deleted_is_survived(workdir):
-    root = store.directory(workdir)
-    pristine = workdir.with_name("pristine")
-    shutil.copytree(root, pristine)
-    files = sorted(p for p in (root / "6").rglob("*") if p.is_file())
-    set_aside = 0
-    for file in files:
-        for damage in (lambda f: f.write_bytes(b""), lambda f: f.unlink()):
-            damage(file)
-            set_aside += len(set_aside_damaged(workdir))
-            step = store.select(workdir, "latest").step
-            assert_sound(workdir, "latest", step)
-            CheckpointWriter(workdir).close()  # orbax itself can go on from here
-            shutil.rmtree(root)
-            shutil.copytree(pristine, root)
-    assert set_aside == 2 * len(files) - 1  # a deleted manifest is no damage
-
-
-def test_damaged_steps_are_set_aside_by_name(workdir):
-    root = store.directory(workdir)
-    (root / "6" / "model" / "manifest.ocdbt").write_bytes(b"")
-    (root / "2" / "metrics" / "metrics").write_text(json.dumps({"val_top1": 0.9}))
-    notes = set_aside_damaged(workdir)
-    assert ["damaged-2" in notes[0], "damaged-6" in notes[1]] == [True, True]
-    assert_sound(workdir, "latest", 5)
-
-
-@pytest.mark.parametrize("name", ["manifest.json", "_CHECKPOINT_METADATA", "more"])
-def test_a_pipe_is_damage_and_not_read(workdir, name):
-    path = store.directory(workdir) / "6" / name
-    path.unlink(missing_ok=True)
-    os.mkfifo(path)
-    with pytest.raises(store.DamagedCheckpointError):
+    path.write_text(path.read_text().replace('"nothing": null', '"nothing": 1'))
+    with pytest.raises(store.DamagedCheckpointError, match="damaged"):
         store.select(workdir, "6")
 
 
-def test_nothing_sound_is_an_error(workdir):
+def test_a_run_goes_on_without_its_damaged_steps(workdir, caplog):
     root = store.directory(workdir)
+    (root / "6" / "model" / "manifest.ocdbt").write_bytes(b"")
+    (root / "2" / "metrics" / "metrics").write_text(json.dumps({"val_top1": 0.9}))
+    assert_sound(workdir, "latest", 5)
+    assert "ignoring the damaged checkpoint" in caplog.text
+    notes = set_aside_damaged(workdir)
+    assert ["damaged-2" in notes[0], "damaged-6" in notes[1]] == [True, True]
+    assert_sound(workdir, "latest", 5)
+    CheckpointWriter(workdir).close()
+
+
+def test_a_run_without_a_sound_step_is_refused(workdir):
     for step in (2, 5, 6):
-        (root / str(step) / "_CHECKPOINT_METADATA").write_text("{}")
-    with pytest.raises(UserError, match="every checkpoint"):
-        set_aside_damaged(workdir)
+        path = store.directory(workdir) / str(step) / "_CHECKPOINT_METADATA"
+        path.write_text("{}")
+    for read in (set_aside_damaged, lambda workdir: store.select(workdir, "latest")):
+        with pytest.raises(UserError, match="every checkpoint"):
+            read(workdir)
 
 
 def test_a_newer_format_is_named(workdir, monkeypatch):

@@ -14,13 +14,7 @@ def test_a_temperature_belongs_to_a_step(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"", b"{", b"[]", b"null", b'{"step": 7}', b'{"step": 7, "temperature": []}']
-    + [
-        b'{"step": 7, "temperature": %s}' % value
-        for value in (b"0", b"-1", b"NaN", b"1e999", b'"hot"', b"null", b"9" * 500)
-    ]
-    + [b"\xff\xfe"],
+    "content", [b"{", b"[]", b'{"step": 7}', b'{"step": 7, "temperature": -1}', b"\xff"]
 )
 def test_damage_is_named(tmp_path, content):
     (tmp_path / "temperature.json").write_bytes(content)

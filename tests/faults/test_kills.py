@@ -56,16 +56,6 @@ class Moments:
         self._until(process, lambda: any("tmp" in n for n in names_in(folder) - stale))
         self._sleep(0.02)
 
-    def unlisted(self, process, workdir):
-        def lacks_manifest():
-            steps = (name for name in names_in(folder) - stale if name.isdigit())
-            return any("manifest.json" not in names_in(folder / n) for n in steps)
-
-        folder = store.directory(workdir)
-        stale = names_in(folder)
-        self._until(process, lacks_manifest)
-        self._sleep(0.1)
-
     def reporting(self, process, workdir):
         log = workdir / "log.md"
 
@@ -89,7 +79,6 @@ KINDS = {
     "kill -9 at a random moment": (Moments.anywhere, 2, 36),
     "kill -9 while compiling for the first time": (Moments.compiling, 1, 16),
     "kill -9 during a save": (Moments.saving, 1, 16),
-    "kill -9 between a save and its manifest": (Moments.unlisted, 1, 16),
     "kill -9 while the report is written": (Moments.reporting, 1, 16),
 }
 

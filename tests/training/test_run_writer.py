@@ -69,7 +69,7 @@ def test_saves_that_cannot_keep_up(tmp_path, saving):
     # The newest, and before it the best.
     assert begun == [1, 2, 5]
     assert reported(tmp_path) == [1, 2, 3, 4, 5]
-    assert store.steps_in(store.directory(tmp_path)) == [2, 5]
+    assert store.saved_steps(tmp_path) == [2, 5]
     assert store.select(tmp_path, "best").step == 2
     assert json.loads((tmp_path / "summary.json").read_text())["complete"] is True
 
@@ -83,7 +83,7 @@ def test_several_processes_save_each_epoch(tmp_path, saving):
             assert begun == [*range(1, epoch + 1)]
             assert reported(tmp_path) == [*range(1, epoch)]
     assert reported(tmp_path) == [1, 2, 3, 4, 5]
-    assert store.steps_in(store.directory(tmp_path)) == [2, 4, 5]
+    assert store.saved_steps(tmp_path) == [2, 4, 5]
 
 
 def test_a_state_within_an_epoch(tmp_path):
