@@ -52,12 +52,10 @@ def calls(script):
         if "python" in line:
             lexer = shlex.shlex(line, posix=True, punctuation_chars="&|;")
             lexer.whitespace_split = True
-            for ends, words in itertools.groupby(
-                lexer, lambda word: set(word) <= set("&|;")
-            ):
+            for _, words in itertools.groupby(lexer, lambda word: word[:1] in "&|;"):
                 command = list(words)
                 for place, word in enumerate(command):
-                    if word in PROGRAMS and not ends:
+                    if re.match(r"jax_resnet\.|serve/", word):
                         yield word, command[place + 1 :]
 
 
@@ -112,6 +110,14 @@ def test_commands_in_configs_parse(path, monkeypatch):
             check_call(monkeypatch, program, arguments)
 
 
+def test_programs_exist():
+    for page in PAGES:
+        for program in re.findall(
+            r"python (?:-m )?((?:jax_resnet|serve)[\w./]*)", page.read_text()
+        ):
+            assert program in PROGRAMS, name_of(page)
+
+
 def test_options_exist(monkeypatch):
     known = (ROOT / "tests/conftest.py").read_text()  # of pytest
     for program in PROGRAMS:
@@ -153,6 +159,14 @@ def test_paths_exist(page):
             assert (ROOT / code).exists() or "NAME" in code, code
         if re.fullmatch(r"test_\w+", code):
             assert list(ROOT.glob(f"tests/**/{code}.py")), code
+
+
+def test_constants_exist():
+    sources = [*ROOT.glob("jax_resnet/**/*.py"), *ROOT.glob("tests/*.py")]
+    names = {name for s in sources for name in re.findall(r"\w+", s.read_text())}
+    for code in inline_code(ROOT / "CONTRIBUTING.md"):
+        if re.fullmatch(r"_?[A-Z]{4,}", code):
+            assert code in names, code
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "benchmarks/README.md"], ids=name_of)
@@ -230,7 +244,7 @@ def run_snippet(snippet):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["README.md", "docs/data.md", "docs/training.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/data.md", "docs/augmentations.md"])
 def test_snippets_run(place, name):
     snippets = blocks(ROOT / name, "python")
     assert snippets
@@ -257,7 +271,7 @@ def test_exported_models_predict_as_their_snippets_say(place):
 def test_every_page_with_snippets_is_run():
     """But for the page of the demo, which needs a server, see below."""
     pages = {name_of(page) for page in PAGES if blocks(page, "python")}
-    ran = {"README.md", "docs/data.md", "docs/training.md", "docs/formats.md"}
+    ran = {"README.md", "docs/data.md", "docs/augmentations.md", "docs/formats.md"}
     assert pages - {"docs/demo.md", "serve/README.md"} == ran
 
 
