@@ -84,7 +84,7 @@ def compiled_step(depth: int, batch_size: int, devices: int, statistics: str) ->
     fields = {
         "model.depth": depth,
         "model.dtype": "float32",
-        "augment.recipe": ("normalize",),
+        "augment.transforms": ("normalize",),
         "mesh.batch_norm": statistics,
         "train.batch_size": batch_size,
         "train.eval_batch_size": devices,

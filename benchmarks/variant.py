@@ -120,7 +120,7 @@ def reference_augmentation(options: Options) -> tuple[list[str], dict[str, Any]]
     """The names of the augmentations in order, and the settings of each."""
     path = Path(__file__).parent.parent / "configs" / "resnet56.py"
     settings = config.to_json(config.load(str(path)))["augment"]
-    recipe = settings.pop("recipe")
+    recipe = settings.pop("transforms")
     return (recipe, settings) if options.augment == "recipe" else (["normalize"], {})
 
 

@@ -46,7 +46,7 @@ def get_config() -> ConfigDict:
 
     config.augment = ConfigDict()
     # Applied in this order; each name has its settings below.
-    config.augment.recipe = (
+    config.augment.transforms = (
         "random_crop",
         "random_flip",
         "random_rotation",

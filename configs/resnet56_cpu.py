@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     """Returns a recipe of light augmentation, Muon, and small images first."""
     config = resnet56.get_config()
-    config.augment.recipe = ("random_crop", "alternating_flip", "normalize")
+    config.augment.transforms = ("random_crop", "alternating_flip", "normalize")
     config.optimizer.name = "muon"
     config.optimizer.learning_rate = 0.02
     config.optimizer.momentum = 0.95

@@ -23,7 +23,12 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     """Returns a recipe of fewer and larger steps on lightly augmented images."""
     config = resnet56.get_config()
-    config.augment.recipe = ("random_crop", "alternating_flip", "normalize", "cutout")
+    config.augment.transforms = (
+        "random_crop",
+        "alternating_flip",
+        "normalize",
+        "cutout",
+    )
     config.augment.cutout.size = 8
     config.optimizer.learning_rate_scaling = "linear"
     config.optimizer.warmup_epochs = 5.0

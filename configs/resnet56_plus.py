@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     """Returns the reference recipe with TrivialAugment and warmup, for longer."""
     config = resnet56.get_config()
-    config.augment.recipe = (
+    config.augment.transforms = (
         "random_crop",
         "random_flip",
         "trivial_augment",

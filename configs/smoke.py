@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     config = resnet56.get_config()
     config.model.depth = 8
     config.data.name = "synthetic"
-    config.augment.recipe = ("random_crop", "random_flip", "normalize")
+    config.augment.transforms = ("random_crop", "random_flip", "normalize")
     config.train.epochs = 2
     config.train.batch_size = 64
     return config

@@ -1,170 +1,220 @@
-"""Config files and their command-line overrides, with errors for people."""
+"""Loads, checks and compares configs.
 
+A config is a locked ``ConfigDict``, returned by ``get_config()`` of a Python file such
+as ``configs/resnet56.py``, where every field is explained. A run keeps it as JSON.
+"""
+
+import enum
 import importlib.util
 import json
 import os
 import re
 import sys
-import warnings
+import textwrap
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from absl import flags
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict, config_flags
 
-from jax_resnet.fields import ADDED, check
 from jax_resnet.runtime.errors import UserError, nearest
 
-_PARSE_ERRORS = (flags.Error, ValueError, TypeError, SyntaxError)
+
+class Resume(enum.Enum):
+    """Whether a run may resume with a field changed."""
+
+    NEVER = enum.auto()  # its state would not fit, or its past would be another
+    IF_ACCEPTED = enum.auto()  # with --accept-changes
+    ALWAYS = enum.auto()  # the field changes where and how fast a run is computed
+
+
+NEVER, IF_ACCEPTED, ALWAYS = Resume
+# No file name has such characters, and a line break would make two lines of one.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _OVERRIDE = re.compile(r"--?(?:no)?config\.(?P<field>[^=]*)")
 
 
+@dataclass(frozen=True)
+class Field:
+    """The values that a field may have.
+
+    Attributes:
+        type: of the value; an int will do for a float.
+        resume: whether a run may resume with the field changed.
+        least: the smallest number allowed.
+        most: the largest, far above what anyone uses: a typo shall not fill memory.
+        choices: the texts allowed; any, if there are none.
+        default: the value, as in JSON, for kept configs that are older than the field.
+    """
+
+    type: type
+    resume: Resume = NEVER
+    least: int | float | None = None
+    most: int | float | None = None
+    choices: tuple[str, ...] = ()
+    default: Any = None
+
+    def problem(self, value: Any) -> str | None:
+        """Returns what the value should be, or None if it is that."""
+        allowed: Any = (int, float) if self.type is float else self.type
+        # A bool is an int to Python.
+        if not isinstance(value, allowed) or (
+            isinstance(value, bool) != (self.type is bool)
+        ):
+            return f"of type {self.type.__name__}"
+        if self.type is str and _UNPRINTABLE.search(value):
+            return "printable text"
+        if self.type is float and not abs(value) <= sys.float_info.max:
+            return "a finite number"
+        if self.choices and value not in self.choices:
+            return f"one of {self.choices}"
+        if self.least is not None and value < self.least:
+            return f"at least {self.least}"
+        if self.most is not None and value > self.most:
+            return f"at most {self.most}"
+        return None
+
+
+# All but the settings of augmentations, which augment/validation.py checks.
+FIELDS = {
+    "seed": Field(int, least=0, most=2**32 - 1),
+    "model.depth": Field(int, most=2000),
+    "model.width": Field(int, most=100),
+    "model.shortcut": Field(str),
+    "model.dtype": Field(str, IF_ACCEPTED, choices=("auto", "float32", "bfloat16")),
+    "model.zero_init_residual": Field(bool, default=False),
+    "model.stochastic_depth": Field(float, IF_ACCEPTED, default=0.0),
+    "data.name": Field(str),
+    "data.dir": Field(str, ALWAYS),
+    "data.cache_dir": Field(str, ALWAYS),
+    "data.train_split": Field(str),
+    "data.eval_split": Field(str),
+    "data.holdout": Field(int),
+    "data.placement": Field(str, ALWAYS, default="auto"),
+    "mesh.devices": Field(int, ALWAYS, least=0, default=0),
+    "mesh.batch_norm": Field(str, IF_ACCEPTED, default="global"),
+    "augment.transforms": Field(tuple, IF_ACCEPTED),
+    "mix.mixup": Field(float, IF_ACCEPTED, default=0.0),
+    "mix.cutmix": Field(float, IF_ACCEPTED, default=0.0),
+    "mix.probability": Field(float, IF_ACCEPTED, default=1.0),
+    "distill.teacher": Field(str, IF_ACCEPTED, default=""),
+    "distill.weight": Field(float, IF_ACCEPTED, default=0.9),
+    "distill.temperature": Field(float, IF_ACCEPTED, default=4.0),
+    "optimizer.name": Field(str, IF_ACCEPTED, default="sgd"),
+    "optimizer.learning_rate": Field(float, IF_ACCEPTED, least=0),
+    "optimizer.learning_rate_scaling": Field(str, IF_ACCEPTED, default="none"),
+    "optimizer.base_batch_size": Field(int, IF_ACCEPTED, least=1, default=128),
+    "optimizer.schedule": Field(str, IF_ACCEPTED, default="cosine"),
+    "optimizer.warmup_epochs": Field(float, IF_ACCEPTED, least=0),
+    "optimizer.momentum": Field(float, IF_ACCEPTED),
+    "optimizer.nesterov": Field(bool, IF_ACCEPTED),
+    "optimizer.weight_decay": Field(float, IF_ACCEPTED, least=0),
+    "optimizer.weight_decay_on": Field(str, IF_ACCEPTED),
+    "optimizer.adam_ratio": Field(float, IF_ACCEPTED, most=1e6, default=1.0),
+    "optimizer.sam_rho": Field(float, IF_ACCEPTED, default=0.0),
+    "optimizer.sam_adaptive": Field(bool, IF_ACCEPTED, default=False),
+    "ema.decay": Field(float, IF_ACCEPTED, default=0.0),
+    "ema.statistics_steps": Field(int, IF_ACCEPTED, default=100),
+    "train.initial_model": Field(str, default=""),
+    "train.epochs": Field(int, IF_ACCEPTED, least=1, most=100_000),
+    "train.batch_size": Field(int, least=1),
+    "train.image_sizes": Field(tuple, IF_ACCEPTED, default=[]),
+    "train.accumulation": Field(int, IF_ACCEPTED, least=1, default=1),
+    "train.label_smoothing": Field(float, IF_ACCEPTED, default=0.0),
+    "train.eval_batch_size": Field(int, ALWAYS, least=1),
+    "train.device": Field(str, ALWAYS),
+    "train.steps_per_call": Field(int, ALWAYS, least=0),
+    "train.compilation_cache": Field(str, ALWAYS),
+    "train.max_skipped_steps": Field(int, IF_ACCEPTED, least=0, default=0),
+    "checkpoint.keep_latest": Field(int, ALWAYS, least=2),
+}
+_DEFAULTS = {
+    **{n: field.default for n, field in FIELDS.items() if field.default is not None},
+    "augment.trivial_augment.bins": 31,
+    "augment.rand_augment.operations": 2,
+    "augment.rand_augment.magnitude": 9,
+    "augment.rand_augment.bins": 31,
+}
+
+
+def check(fields: Mapping[str, Any]) -> None:
+    """Checks the fields of a config, by dotted name, as far as it can without data.
+
+    Raises:
+        UserError: if one is missing, unknown, of the wrong type or out of range.
+    """
+    for name in fields:
+        if name not in FIELDS and not name.startswith("augment."):
+            raise UserError(
+                f"config has a field {name!r} that nothing uses{nearest(name, FIELDS)}"
+            )
+    for name, field in FIELDS.items():
+        if name not in fields:
+            raise UserError(f"config has no field {name!r}: see configs/resnet56.py")
+        if problem := field.problem(fields[name]):
+            raise UserError(f"{name} must be {problem}, not {fields[name]!r}")
+    transforms = fields["augment.transforms"]
+    if not all(isinstance(name, str) for name in transforms):
+        raise UserError(f"augment.transforms must be names, not {transforms!r}")
+    warmup, epochs = fields["optimizer.warmup_epochs"], fields["train.epochs"]
+    if warmup >= epochs:
+        raise UserError(
+            f"optimizer.warmup_epochs must be less than train.epochs, {epochs}, and is "
+            f"{warmup}"
+        )
+
+
+def resume_rule(name: str) -> Resume:
+    """Returns whether a run may resume with a field changed."""
+    if name in FIELDS:
+        return FIELDS[name].resume
+    return IF_ACCEPTED if name.startswith("augment.") else NEVER
+
+
 def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
-    """The locked config that a file's ``get_config()`` returns, with overrides.
+    """Returns the locked config that a file's ``get_config()`` makes, with overrides.
 
     The file's own folder is importable while it runs, so that a config can build on
     its neighbours. A config file is Python, and runs as the user.
 
     Args:
-        path: of the Python file.
-        overrides: command-line arguments, ``--config.a.b=v`` or ``--config.a.b v``.
+        path: the Python file.
+        overrides: command-line arguments such as ``--config.train.epochs=3``.
 
     Raises:
         UserError: if the file is no config, or an override names no field of it or
             has the wrong type.
     """
     config = _run(Path(path))
-    fields = flatten(config)
     for argument in overrides:
-        if re.match("--?(flagfile|undefok)", argument):
-            raise UserError(f"unexpected argument {argument!r}")
-        match = _OVERRIDE.fullmatch(argument.split("=", 1)[0])
-        if match and match["field"] not in fields:
-            name = match["field"]
-            below = [field for field in fields if field.startswith(name + ".")]
-            hint = (
-                f": it is a group, set {below[0]}" if below else nearest(name, fields)
-            )
-            raise UserError(f"config has no field {name!r}{hint}")
-    flag_values = flags.FlagValues()
-    argv = ["train", *_last_of_each(overrides)]
-    try:
-        with warnings.catch_warnings():  # of Python, that a literal looks odd
-            warnings.simplefilter("ignore")
-            holder = config_flags.DEFINE_config_dict(
-                "config", config, flag_values=flag_values, sys_argv=argv
-            )
-            unparsed = flag_values(argv)[1:]
-            config = holder.value
-        json.dumps(flatten(config))  # a run records its config
-    # The parsers behind the flags raise what the literals in an override raise: for
-    # one that is nested too deeply even MemoryError.
-    except (*_PARSE_ERRORS, MemoryError, RecursionError) as error:
-        raise UserError(f"cannot set the config: {_one_line(error)}") from error
-    if unparsed:
-        raise UserError(f"unexpected argument {unparsed[0]!r}; options begin with --")
+        config = _overridden(config, argument)
     check(flatten(config))
     return config.lock()
 
 
-def with_dtype(config: ConfigDict, dtype: str) -> ConfigDict:
-    """The config with a compute dtype in place of ``"auto"``; else as it is."""
-    if config.model.dtype != "auto":
-        return config
-    config = ConfigDict(config.to_dict())
-    config.model.dtype = dtype
-    return config.lock()
-
-
-def _last_of_each(arguments: Sequence[str]) -> list[str]:
-    """The arguments, of each field the last: absl would add up tuples set twice."""
-    final: dict[str, list[str]] = {}
-    left = list(arguments)
-    while left:
-        words = [left.pop(0)]
-        match = _OVERRIDE.fullmatch(words[0].split("=", 1)[0])
-        if match and "=" not in words[0] and left and not _OVERRIDE.match(left[0]):
-            words.append(left.pop(0))  # its value
-        name = match["field"] if match else f" {len(left)}"
-        final.pop(name, None)
-        final[name] = words
-    return [word for words in final.values() for word in words]
-
-
-def flatten(config: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[str, Any]:
-    """The fields by dotted name, groups opened."""
-    fields: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, ConfigDict | dict):
-            fields.update(flatten(value, f"{prefix}{name}."))
-        else:
-            fields[prefix + name] = value
-    return fields
-
-
-def to_json(config: ConfigDict) -> dict[str, Any]:
-    """Nested plain dictionaries, with lists for tuples, as JSON has them."""
-    return {
-        name: to_json(value) if isinstance(value, ConfigDict) else _lists(value)
-        for name, value in config.items()
-    }
-
-
-def _lists(value: Any) -> Any:
-    return [*map(_lists, value)] if isinstance(value, tuple | list) else value
-
-
-def differences(
-    old: Mapping[str, Any], new: Mapping[str, Any], ignored: Sequence[str] = ()
-) -> Iterator[str]:
-    """Says which fields differ between two configs, but for the ``ignored`` ones.
-
-    A field that an older config lacks has its value in
-    :data:`~jax_resnet.fields.ADDED`. Those ignored are whole names, or groups such
-    as ``"augment."``.
-    """
-    old_fields, new_fields = ({**ADDED, **flatten(config)} for config in (old, new))
-    groups = tuple(name for name in ignored if name.endswith("."))
-    for name in sorted({*old_fields, *new_fields}.difference(ignored)):
-        if name.startswith(groups):
-            continue
-        before, after = (f.get(name, "absent") for f in (old_fields, new_fields))
-        if before != after:
-            was, is_now = _brief(repr(before)), _brief(repr(after))
-            yield f"{_brief(name)} was {was} and is {is_now}"
-
-
-def fingerprint(config: Mapping[str, Any], ignored: Sequence[str] = ()) -> int:
-    """A checksum of a config's fields, but for the ``ignored`` ones."""
-    fields = {n: v for n, v in flatten(config).items() if n not in ignored}
-    return zlib.crc32(json.dumps(fields, sort_keys=True).encode())
-
-
 def _run(path: Path) -> ConfigDict:
-    if not os.path.isfile(path):  # noqa: PTH113 (Path's raises for a name too long)
+    # Unlike Path.is_file, os.path.isfile takes names of any length.
+    if path.suffix != ".py" or not os.path.isfile(path):  # noqa: PTH113
         raise UserError(
             f"no config file {str(path)!r}: give one such as configs/resnet56.py"
         )
     specification = importlib.util.spec_from_file_location("config", path)
-    if path.suffix != ".py" or not specification or not specification.loader:
-        raise UserError(f"config {str(path)!r} is not a Python file (.py)")
+    assert specification is not None and specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     sys.path.insert(0, str(path.resolve().parent))
     try:
         specification.loader.exec_module(module)
-        if not hasattr(module, "get_config"):
-            raise UserError(f"config {str(path)!r} defines no function get_config()")
         config = module.get_config()
         if type(config) is not ConfigDict:
-            raise UserError(
-                f"get_config() of {str(path)!r} must return an "
-                f"ml_collections.ConfigDict, not {type(config).__name__}"
+            raise TypeError(
+                "get_config() must return an ml_collections.ConfigDict, not "
+                f"{type(config).__name__}"
             )
-        json.dumps(flatten(config))  # a run records its config
-    except UserError:
-        raise
+        to_json(config)  # a run keeps it
     except (Exception, SystemExit) as error:
         raise UserError(
             f"config {str(path)!r} fails: {type(error).__name__}: {_one_line(error)}"
@@ -174,9 +224,73 @@ def _run(path: Path) -> ConfigDict:
     return config
 
 
-def _brief(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 200 else line[:200] + "..."
+def _overridden(config: ConfigDict, argument: str) -> ConfigDict:
+    match = _OVERRIDE.fullmatch(argument.split("=", 1)[0])
+    if not match:
+        raise UserError(
+            f"unexpected argument {argument!r}; fields are set as in --config.seed=1"
+        )
+    name, fields = match["field"], flatten(config)
+    if name not in fields:
+        inside = [field for field in fields if field.startswith(name + ".")]
+        hint = f": it is a group, set {inside[0]}" if inside else nearest(name, fields)
+        raise UserError(f"config has no field {name!r}{hint}")
+    flag_values, argv = flags.FlagValues(), ["train", argument]
+    try:
+        holder = config_flags.DEFINE_config_dict(
+            "config", config, flag_values=flag_values, sys_argv=argv
+        )
+        flag_values(argv)
+        to_json(holder.value)
+    except Exception as error:  # the parsers of literals raise many kinds
+        raise UserError(f"cannot set the config: {_one_line(error)}") from error
+    return holder.value
+
+
+def with_dtype(config: ConfigDict, dtype: str) -> ConfigDict:
+    """Returns the config with a compute dtype in place of ``"auto"``."""
+    if config.model.dtype != "auto":
+        return config
+    config = ConfigDict(config.to_dict())
+    config.model.dtype = dtype
+    return config.lock()
+
+
+def to_json(config: ConfigDict) -> dict[str, Any]:
+    """Returns nested dictionaries, with lists in place of tuples."""
+    return json.loads(json.dumps(config.to_dict(), sort_keys=True))
+
+
+def flatten(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
+    """Returns the fields by dotted name."""
+    nested = config.to_dict() if isinstance(config, ConfigDict) else config
+    return flatten_dict(nested, sep=".")
+
+
+def kept_fields(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of a kept run's config, which may be of an older version."""
+    fields = {**_DEFAULTS, **flatten(kept)}
+    if "augment.recipe" in fields:  # as augment.transforms was called
+        fields["augment.transforms"] = fields.pop("augment.recipe")
+    return fields
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, str]:
+    """Returns each field that differs between two kept configs, and how, in words."""
+    before, after = kept_fields(old), kept_fields(new)
+    lines = {}
+    for name in sorted(before.keys() | after.keys()):
+        values = [fields.get(name, "absent") for fields in (before, after)]
+        if values[0] != values[1]:
+            was, is_now = (textwrap.shorten(repr(value), 200) for value in values)
+            lines[name] = f"{name} was {was} and is {is_now}"
+    return lines
+
+
+def fingerprint(config: Mapping[str, Any], ignored: Sequence[str] = ()) -> int:
+    """Returns a checksum of a config's fields, but for the ``ignored`` ones."""
+    fields = {n: v for n, v in flatten(config).items() if n not in ignored}
+    return zlib.crc32(json.dumps(fields, sort_keys=True).encode())
 
 
 def _one_line(error: BaseException) -> str:

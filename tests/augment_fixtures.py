@@ -13,7 +13,7 @@ from jax_resnet.augment import compose
 
 REFERENCE = Path(__file__).parent.parent / "configs" / "resnet56.py"
 SETTINGS = config.load(str(REFERENCE)).augment.to_dict()
-RECIPE = SETTINGS.pop("recipe")
+RECIPE = SETTINGS.pop("transforms")
 CONSTANTS = {"mean": (0.5071, 0.4867, 0.4408), "std": (0.2675, 0.2565, 0.2761)}
 DRAWS = 10_000
 # Seeds are fixed, so these tests always give the same answer; a wrong distribution

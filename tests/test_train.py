@@ -60,7 +60,7 @@ def test_results_do_not_depend_on_the_chunk_size(tiny, finished, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config.augment.recipe=('cutot', 'normalize')"], "'cutot'.*'cutout'"),
+        (["--config.augment.transforms=('cutot', 'normalize')"], "'cutot'.*'cutout'"),
         (["--config.train.device=gpu"], "train.device=gpu.*does not find"),
         (["--config.data.name=cifar1000"], "cifar1000"),
         (["--config.data.train_split=train[:"], "train_split|train\\["),

@@ -44,14 +44,16 @@ def check_order(
     if recipe.count("normalize") != 1:
         times = recipe.count("normalize")
         raise UserError(
-            f"augment.recipe must have 'normalize' exactly once, not {times} times"
+            f"augment.transforms must have 'normalize' exactly once, not {times} times"
         )
     middle = recipe.index("normalize")
     for place, name in enumerate(recipe):
         if name in before and place > middle:
-            raise UserError(f"augment.recipe: {name!r} must come before 'normalize'")
+            raise UserError(
+                f"augment.transforms: {name!r} must come before 'normalize'"
+            )
         if name in after and place < middle:
-            raise UserError(f"augment.recipe: {name!r} must come after 'normalize'")
+            raise UserError(f"augment.transforms: {name!r} must come after 'normalize'")
 
 
 def check_name(name: str, known: Sequence[str]) -> None:

@@ -43,7 +43,7 @@ def metadata_of(
             "eval_split": "test",
             "holdout": 0,
         },
-        "augment": {"recipe": ["normalize"]},
+        "augment": {"transforms": ["normalize"]},
         "optimizer": {
             "learning_rate": 0.0,
             "warmup_epochs": 0.0,

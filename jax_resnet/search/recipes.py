@@ -11,11 +11,13 @@ from typing import Any
 
 from jax_resnet import config
 from jax_resnet.runtime.errors import UserError, nearest
-from jax_resnet.training.resume import FREE_FIELDS
 from jax_resnet.training.task import Task
 
-# Of no recipe: a search sets them itself, or they change no result.
-COMMON_FIELDS = ("seed", "train.epochs", *FREE_FIELDS)
+
+def is_common(field: str) -> bool:
+    """Returns whether a field is the search's to set, or changes no result."""
+    changes_no_result = config.resume_rule(field) is config.Resume.ALWAYS
+    return field in ("seed", "train.epochs") or changes_no_result
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def read_recipes(path: Path) -> dict[str, Recipe]:
         except RecursionError as error:
             raise UserError(f"recipe {name!r} is nested too deeply") from error
         for field in recipes[name].fields:
-            if field in COMMON_FIELDS or field.startswith("data."):
+            if is_common(field) or field.startswith("data."):
                 raise UserError(
                     f"recipe {name!r} sets {field}, which is the same for all: set it "
                     "on the command line"

@@ -13,7 +13,7 @@ from jax_resnet import config
 from jax_resnet.reporting.markdown import table
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.files import write_atomically
-from jax_resnet.search.recipes import COMMON_FIELDS, Base, Recipe
+from jax_resnet.search.recipes import Base, Recipe, is_common
 
 Row = dict[str, Any]
 
@@ -81,7 +81,8 @@ class Table:
             self.rows = {
                 (row["recipe"], row["epochs"]): dict(row) for row in kept["rows"]
             }
-            changes = [*config.differences(kept["config"], self._config, COMMON_FIELDS)]
+            differences = config.differences(kept["config"], self._config)
+            changes = [line for f, line in differences.items() if not is_common(f)]
             changes += [
                 f"recipe {name!r} is another"
                 for (name, _), row in self.rows.items()

@@ -200,7 +200,7 @@ class RunBuilder:
             graphdef,
             Preprocessing(
                 compose.build(
-                    settings.augment.recipe,
+                    settings.augment.transforms,
                     self._augment_settings(),
                     mean=info.mean,
                     std=info.std,
@@ -291,7 +291,7 @@ class RunBuilder:
 
     def _augment_settings(self) -> Mapping[str, Mapping[str, Any]]:
         settings = self.settings.augment
-        groups = {n: group for n, group in settings.items() if n != "recipe"}
+        groups = {n: group for n, group in settings.items() if n != "transforms"}
         for name, group in groups.items():
             if not isinstance(group, ConfigDict):
                 raise UserError(f"augment.{name} must be a group of settings")

@@ -10,40 +10,11 @@ from jax_resnet import config
 from jax_resnet.checkpoint import store
 from jax_resnet.checkpoint.metadata import RunMetadata
 from jax_resnet.checkpoint.store import Checkpoint, Tree
+from jax_resnet.config import Resume
 from jax_resnet.model.weights import Weights, from_arrays, to_arrays
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.training.metrics import RunningMetrics
 from jax_resnet.training.state import TrainState
-
-# Fields that change where and how fast a run is computed, but not what.
-FREE_FIELDS = (
-    "data.dir",
-    "data.cache_dir",
-    "data.placement",
-    "mesh.devices",
-    "train.device",
-    "train.eval_batch_size",
-    "train.steps_per_call",
-    "train.compilation_cache",
-    "checkpoint.keep_latest",
-)
-# Fields and groups that --accept-changes lets a run resume with changed. Its state and
-# the count of its steps stay the same.
-CHANGEABLE_FIELDS = (
-    "augment.",
-    "mix.",
-    "distill.",
-    "optimizer.",
-    "ema.",
-    "model.dtype",
-    "model.stochastic_depth",
-    "mesh.batch_norm",
-    "train.accumulation",
-    "train.epochs",
-    "train.image_sizes",
-    "train.label_smoothing",
-    "train.max_skipped_steps",
-)
 
 
 @dataclass(frozen=True)
@@ -99,7 +70,7 @@ def resume_point(
     Args:
         workdir: the run directory.
         settings: the config of the run to go on with, as JSON.
-        accept_changes: accept changes of the :data:`CHANGEABLE_FIELDS`.
+        accept_changes: accept changes of the fields that allow it.
 
     Raises:
         UserError: if the workdir holds a run of another config.
@@ -141,10 +112,10 @@ def _changes(
         # Whatever device the run began on, it keeps the type that it began with.
         kept = before.get("model", {}).get("dtype", "auto")
         after = {**after, "model": {**after["model"], "dtype": kept}}
-    different = list(config.differences(before, after, FREE_FIELDS))
-    refused = list(
-        config.differences(before, after, (*FREE_FIELDS, *CHANGEABLE_FIELDS))
-    )
+    differences = config.differences(before, after).items()
+    rules = {name: config.resume_rule(name) for name, _ in differences}
+    different = [line for name, line in differences if rules[name] is not Resume.ALWAYS]
+    refused = [line for name, line in differences if rules[name] is Resume.NEVER]
     if not different or (accept_changes and not refused):
         return different
     listed = refused if accept_changes else different

@@ -173,8 +173,8 @@ def test_a_config_may_print(tmp_path, capsys):
 
 TRAIN = [
     ["--config.model.depth=" + "[" * 5000],
-    ["--config.augment.recipe=" + "-" * 5000 + "1"],
-    ["--config.augment.recipe=({1},)"],
+    ["--config.augment.transforms=" + "-" * 5000 + "1"],
+    ["--config.augment.transforms=({1},)"],
     ["--config.seed=" + "9" * 5000],
     ["--config.data.dir=a\nb"],
     ["--config.a.b"],

@@ -31,7 +31,7 @@ why = "far too hot"
 "optimizer.learning_rate" = 1e30
 """
 HOLDOUT = 50
-PLAIN = "--config.augment.recipe=('normalize',)"  # is quick to compile
+PLAIN = "--config.augment.transforms=('normalize',)"  # is quick to compile
 
 
 def search_of(tiny, workdir, text, *arguments):
@@ -285,7 +285,7 @@ def test_each_option_is_added_and_removed(pretended, tmp_path):
         ("[a]\noptimizer.nesterov = 1", "'a': optimizer.nesterov must be of type bool"),
         ("[a]\n'model.dtype=x' = 'y'", "recipe 'a'"),
         ("[a]\nmodel.depth = 9", "recipe 'a': model.depth must be 6n"),
-        ("[a]\naugment.recipe = ['cutot', 'normalize']", "did you mean 'cutout'"),
+        ("[a]\naugment.transforms = ['cutot', 'normalize']", "did you mean 'cutout'"),
         ("[a]\ndata.holdout = 7", "sets data.holdout, which is the same for all"),
         ("[a]\nseed = 7", "sets seed"),
         ("[a]\noptimizer.warmup_epochs = 1.0", "less than train.epochs, 1"),
