@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from refusals import BYTES, CUTS, SCALARS, examples, refused, spliced
 
-from jax_resnet import config, fields
+from jax_resnet import config
 from jax_resnet.training.resume import resume_point
 
 REFERENCE = "configs/resnet56.py"
@@ -79,7 +79,7 @@ def test_overrides(many, tally):
         faults.injected()
         loaded = refused(config.load, REFERENCE, [*itertools.chain(*groups)])
         if loaded is not None:
-            fields.check(config.flatten(loaded))
+            config.check(config.flatten(loaded))
             json.dumps(config.to_json(loaded))
         faults.survived()
 
