@@ -22,6 +22,7 @@ from variant import (
 
 from jax_resnet import data
 from jax_resnet.augment import compose
+from jax_resnet.augment.color import normalize
 from jax_resnet.checkpoint.history import installed_versions
 from jax_resnet.distributed import device
 from jax_resnet.distributed.mesh import REPLICATED, DeviceMesh
@@ -105,7 +106,7 @@ def build(
     info = random_info()
     preprocessing = Preprocessing(
         compose.build(recipe, settings, mean=mean, std=std),
-        partial(compose.normalize, mean=mean, std=std),
+        partial(normalize, mean=mean, std=std),
     )
     sizes = BatchSizes(
         n_train=TRAIN_IMAGES,

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.special
 from jaxtyping import Array, Float, Float32, UInt8
 
-from jax_resnet.augment.compose import normalize
+from jax_resnet.augment.color import normalize
 from jax_resnet.checkpoint import model_folder, store
 from jax_resnet.checkpoint.digests import digest_arrays
 from jax_resnet.checkpoint.metadata import Architecture, RunMetadata

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             result = train(task, together, interrupt)
         finally:
-            together.leave()
+            together.exit_last()
         return 0 if result.stopped_by is None else interrupt.exit_code
 
 

@@ -9,6 +9,7 @@ from command_line import unchecked
 
 from jax_resnet import data
 from jax_resnet.augment import compose
+from jax_resnet.augment.color import normalize
 from jax_resnet.distributed.mesh import DeviceMesh
 from jax_resnet.model import resnet
 from jax_resnet.training import optimizer
@@ -38,7 +39,7 @@ RECIPE = ("random_crop", "random_flip", "normalize")
 SETTINGS = {"random_crop": {"padding": 1}, "random_flip": {"probability": 0.5}}
 TRANSFORM = compose.build(RECIPE, SETTINGS, mean=INFO.mean, std=INFO.std)
 PREPROCESSING = Preprocessing(
-    TRANSFORM, functools.partial(compose.normalize, mean=INFO.mean, std=INFO.std)
+    TRANSFORM, functools.partial(normalize, mean=INFO.mean, std=INFO.std)
 )
 ORDER_KEY, STEP_KEY = jax.random.split(jax.random.key(1))
 

@@ -1,4 +1,4 @@
-"""Augmentations that set a part of a normalised image to 0, the mean colour."""
+"""Random erasing and cutout: set a part of a normalised image to 0, the mean colour."""
 
 import math
 from collections.abc import Sequence
@@ -24,11 +24,11 @@ def random_erasing(
     Args:
       key: Typed PRNG key.
       image: Normalised, so that 0 is the mean colour.
-      probability: Of erasing at all.
+      probability: Chance that anything is erased.
       area: Least and greatest fraction of the image's area, uniform between.
-      aspect: Least and greatest height / width, its logarithm uniform between.
-      tries: Draws of area and aspect until both sides are smaller than the image's;
-        when none is, the image stays whole.
+      aspect: Least and greatest height / width; the logarithm is uniform between.
+      tries: How often area and aspect are drawn. The first rectangle that is smaller
+        than the image on both sides is erased; if none is, the image stays whole.
     """
     shape = image.shape[:2]
     return _erase(image, draw_rectangle(key, shape, probability, area, aspect, tries))
@@ -42,7 +42,7 @@ def draw_rectangle(
     aspect: tuple[float, float],
     tries: int,
 ) -> Int32[Array, "4"]:
-    """Draws top, left, height, width of :func:`random_erasing`; 0 by 0 for nothing."""
+    """Draws top, left, height and width of the rectangle; 0 by 0 erases nothing."""
     draws = jax.random.uniform(key, (2 * tries + 3,))
     target = area[0] + (area[1] - area[0]) * draws[:tries]
     target *= shape[0] * shape[1]
@@ -66,8 +66,8 @@ def cutout(
     Args:
       key: Typed PRNG key.
       image: Normalised, so that 0 is the mean colour.
-      size: Side in pixels. The centre, at ``size // 2`` within the square, is uniform
-        over the image's pixels.
+      size: Side of the square in pixels. Its centre, the pixel ``size // 2`` from its
+        corner, is uniform over the image.
     """
     limits = jnp.float32(image.shape[:2])
     centre = jnp.floor(jax.random.uniform(key, (2,)) * limits)

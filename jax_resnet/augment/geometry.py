@@ -1,7 +1,7 @@
 """Crop, flip and rotation as maps of pixel coordinates, and one gather; resizing.
 
-A map answers, for every pixel of the output, which pixel of the input it shows.
-With nearest-neighbour sampling these are integers, so maps compose exactly: several
+A map says, for every pixel of the output, which pixel of the input it shows. With
+nearest-neighbour sampling these are integers, so maps compose exactly: several
 transforms cost one gather, and no pixel is resampled twice. A map is applied to the
 coordinates of the transform that *follows* it, so a chain is built last to first::
 
@@ -38,22 +38,15 @@ def identity(height: int, width: int) -> Coordinates:
 def sample(
     image: Shaped[Array, "h w c"], coordinates: Coordinates
 ) -> Shaped[Array, "h w c"]:
-    """Returns the image seen through the coordinates, zero where they leave it."""
+    """Returns the pixels at the coordinates, zero where they leave the image."""
     height, width, channels = image.shape
     pixels = image.reshape(height * width, channels)
-    # Black is one more pixel to look at: masking after the gather would make every
-    # later pass over the image compute the coordinates again.
+    # Black is one more pixel: masking after the gather would make every later pass over
+    # the image compute the coordinates again.
     pixels = jnp.concatenate([pixels, jnp.zeros_like(pixels, shape=(1, channels))])
     index = coordinates.row * width + coordinates.column
     index = jnp.where(coordinates.valid, index, height * width)
     return pixels.at[index].get(mode="promise_in_bounds")
-
-
-def shift(
-    coordinates: Coordinates, down: Int32[Array, ""], right: Int32[Array, ""]
-) -> Coordinates:
-    """Looks ``down`` and ``right`` by whole pixels, and sees black beyond the image."""
-    return _bounded(coordinates.row + down, coordinates.column + right, coordinates)
 
 
 def mirror(coordinates: Coordinates, mirrored: Bool[Array, ""]) -> Coordinates:
@@ -64,10 +57,10 @@ def mirror(coordinates: Coordinates, mirrored: Bool[Array, ""]) -> Coordinates:
 
 
 def affine(coordinates: Coordinates, matrix: Int32[Array, "6"]) -> Coordinates:
-    """Looks along a matrix of 16.16 fixed-point integers, and sees black outside.
+    """Applies an affine map of 16.16 fixed-point integers; black beyond the image.
 
     Args:
-      coordinates: Of an image with sides below 4096 pixels.
+      coordinates: Coordinates in an image with sides below 4096 pixels.
       matrix: a to f, at most 1 in size but for c and f: column x of row y shows column
         ``a x + b y + c`` of row ``d x + e y + f``, rounded down. Pillow's
         ``Image.transform`` has these integers, with c and f at the centre of pixel 0.
@@ -82,17 +75,16 @@ def affine(coordinates: Coordinates, matrix: Int32[Array, "6"]) -> Coordinates:
 def rotate(coordinates: Coordinates, angle: Float32[Array, ""]) -> Coordinates:
     """Rotates counter-clockwise about the image's centre, as Pillow does.
 
-    ``Image.rotate(angle, NEAREST, fillcolor=0)`` samples along a matrix of 16.16
-    fixed-point integers, rounded from float64. These are the same integers, found
-    without float64: sine and cosine are carried as a whole number plus a float32
-    fraction. They can differ, by one, only where the float64 value lies within about
-    2e-6 of a rounding boundary (3e-5 for the two offsets, at 32 pixels), and so the
-    pixels are Pillow's for all but about one angle in a million. The
-    arithmetic that picks pixels is integer; devices differ within these bounds only.
+    ``Image.rotate(angle, NEAREST, fillcolor=0)`` uses a matrix of 16.16 fixed-point
+    integers, rounded from float64. These are the same integers, found without float64:
+    sine and cosine are carried as a whole number plus a float32 fraction. They differ,
+    by one, only where the float64 value is within about 2e-6 of a rounding boundary
+    (3e-5 for the two offsets, at 32 pixels). So the pixels are Pillow's for all but
+    about one angle in a million. Devices differ within the same bounds.
 
     Args:
-      coordinates: Of an image with sides below 4096 pixels.
-      angle: Degrees.
+      coordinates: Coordinates in an image with sides below 4096 pixels.
+      angle: Angle in degrees.
     """
     height, width = coordinates.row.shape
     step = jnp.round(angle * _STEPS_PER_DEGREE)
@@ -117,26 +109,32 @@ def rotate(coordinates: Coordinates, angle: Float32[Array, ""]) -> Coordinates:
 def random_crop(
     key: Key[Array, ""], coordinates: Coordinates, *, padding: int
 ) -> Coordinates:
-    """Draws the map of :func:`jax_resnet.augment.compose.random_crop`."""
+    """Pads with black and crops to the old size, at a uniform offset.
+
+    Args:
+      key: Typed PRNG key.
+      coordinates: Coordinates in the image.
+      padding: Pixels on each side; offsets are 0 to twice this, on each axis.
+    """
     offsets = jnp.floor(jax.random.uniform(key, (2,)) * (2 * padding + 1))
     down, right = offsets.astype(jnp.int32) - padding
-    return shift(coordinates, down, right)
+    return _bounded(coordinates.row + down, coordinates.column + right, coordinates)
 
 
 def random_flip(
     key: Key[Array, ""], coordinates: Coordinates, *, probability: float
 ) -> Coordinates:
-    """Draws the map of :func:`jax_resnet.augment.compose.random_flip`."""
+    """Swaps left and right with the given probability."""
     return mirror(coordinates, jax.random.uniform(key) < probability)
 
 
 def random_rotation(
     key: Key[Array, ""], coordinates: Coordinates, *, degrees: float
 ) -> Coordinates:
-    """Draws the map of :func:`jax_resnet.augment.compose.random_rotation`.
+    """Rotates by an angle uniform in [-degrees, degrees), as :func:`rotate` does.
 
-    Angles are whole multiples of 1/65536 degree: these are exact in float32, where a
-    product could be rounded differently by each compiler.
+    Angles are multiples of 1/65536 degree, which float32 holds exactly; each compiler
+    could round a product in its own way.
     """
     units = jnp.round((2 * jax.random.uniform(key) - 1) * (degrees * 65536))
     return rotate(coordinates, units / 65536)
@@ -145,14 +143,14 @@ def random_rotation(
 def _bounded(
     row: Int32[Array, "h w"], column: Int32[Array, "h w"], coordinates: Coordinates
 ) -> Coordinates:
-    """Returns coordinates that are valid if they were before and are in the image."""
+    """Keeps coordinates valid if they were before and are inside the image."""
     height, width = row.shape
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     return Coordinates(row, column, coordinates.valid & inside)
 
 
-# In steps this small, what the second-order expansion adds (at most 9 units of
-# 1/65536) is held by float32 to a millionth of a unit.
+# In steps this small the second-order expansion adds at most 9 units of 1/65536, which
+# float32 holds to a millionth of a unit.
 _STEPS_PER_DEGREE = 64
 _TURN = 360 * _STEPS_PER_DEGREE
 # To 15 digits, as Pillow rounds its matrix: sin 30 is then 1/2 exactly.
@@ -168,7 +166,7 @@ def _fixed_point_sine(
 
     Args:
       step: The angle in whole steps of 1/64 degree.
-      remainder: What the angle has beyond them, in radians.
+      remainder: The rest of the angle, in radians.
     """
     value, slope = step % _TURN, (step + _TURN // 4) % _TURN
     whole, fraction = jnp.asarray(_WHOLE)[value], jnp.asarray(_FRACTION)[value]
@@ -181,7 +179,7 @@ def _fixed_point_sine(
 def resize(
     images: Float[Array, "b h w c"], size: int | None
 ) -> Float[Array, "b new_h new_w c"]:
-    """Scales images to ``size`` pixels on each side; None leaves them alone.
+    """Scales images to ``size`` by ``size`` pixels; None leaves them as they are.
 
     Bilinear with antialiasing: a pixel is the mean under a triangle as wide as two of
     the new pixels, as in Pillow's ``Image.resize``.

@@ -1,13 +1,13 @@
-"""Mixup and CutMix: images and labels of a batch, blended in pairs.
+"""Mixup and CutMix: blend the images and labels of a batch in pairs.
 
-Images 2i and 2i+1 of a batch are a pair. As the batch is in random order, that is as
-good as drawing partners, and a pair stays together however many devices share the
-batch. Each image of a pair becomes a blend, ``w * own + (1 - w) * other``, with weights
-``w`` per pixel: one number for mixup, 0 or 1 for CutMix. The label has the share that
-the weights have on average.
+Images 2i and 2i+1 of a batch are a pair. The batch is in random order, so this is as
+good as drawing partners, and a pair is on one device however many share the batch. Each
+image of a pair becomes ``w * own + (1 - w) * other``, with weights ``w`` per pixel: one
+number for mixup, 0 or 1 for CutMix. The label is blended with their mean.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -28,24 +28,10 @@ _QUANTILES = 4096
 def make_mix(
     *, mixup: float = 0.0, cutmix: float = 0.0, probability: float = 1.0
 ) -> Mix | None:
-    """The function that mixes a batch; None where nothing is to be mixed.
-
-    With both, each pair gets one of them, by an even chance.
-
-    Args:
-        mixup: alpha of mixup (Zhang et al. 2017, https://arxiv.org/abs/1710.09412,
-            section 2); 0 for none.
-        cutmix: alpha of CutMix (Yun et al. 2019, https://arxiv.org/abs/1905.04899,
-            section 3.1); 0 for none.
-        probability: that a pair is mixed at all.
-
-    Returns:
-        A function of typed PRNG keys ``[b]``, of which each pair's first counts, and
-        normalised images ``[b, h, w, c]``, b even. It returns the mixed images, and
-        the share ``[b]`` that each image's own label has in it.
+    """Returns :func:`mix_pairs` with these options; None if they mix nothing.
 
     Raises:
-        UserError: for a value out of range.
+      UserError: An option is out of range.
     """
     for name, alpha in (("mixup", mixup), ("cutmix", cutmix)):
         if not 0 <= alpha <= 100:
@@ -54,9 +40,36 @@ def make_mix(
         raise UserError(f"mix.probability must be in [0, 1], and is {probability}")
     if not probability or not (mixup or cutmix):
         return None
+    return partial(mix_pairs, mixup=mixup, cutmix=cutmix, probability=probability)
+
+
+def mix_pairs(
+    keys: Key[Array, " b"],
+    images: Float32[Array, "b h w c"],
+    *,
+    mixup: float,
+    cutmix: float,
+    probability: float,
+) -> tuple[Float32[Array, "b h w c"], Float32[Array, " b"]]:
+    """Blends each pair of images by mixup or CutMix, with equal chance if both are on.
+
+    Args:
+      keys: Typed PRNG keys; the first of each pair is used.
+      images: Normalised images, an even number.
+      mixup: alpha of mixup (Zhang et al. 2017, https://arxiv.org/abs/1710.09412,
+        section 2); 0 turns it off.
+      cutmix: alpha of CutMix (Yun et al. 2019, https://arxiv.org/abs/1905.04899,
+        section 3.1); 0 turns it off.
+      probability: Chance that a pair is mixed at all.
+
+    Returns:
+      The mixed images, and the weight of each image's own label.
+    """
+    _, height, width, _ = images.shape
+    shape = height, width
     mixup_share = 0.5 if mixup and cutmix else float(mixup > 0)
 
-    def weights(key: Key[Array, ""], shape: tuple[int, int]) -> Float32[Array, "h w"]:
+    def draw_weights(key: Key[Array, ""]) -> Float32[Array, "h w"]:
         draws = jax.random.uniform(key, (5,))
         whole = jnp.ones(shape)
         blended = boxed = whole
@@ -67,27 +80,20 @@ def make_mix(
         mixed = jnp.where(draws[1] < mixup_share, blended, boxed)
         return jnp.where(draws[0] < probability, mixed, whole)
 
-    def mix(
-        keys: Key[Array, " b"], images: Float32[Array, "b h w c"]
-    ) -> tuple[Float32[Array, "b h w c"], Float32[Array, " b"]]:
-        _, height, width, _ = images.shape
-        own = jax.vmap(lambda key: weights(key, (height, width)))(keys[::2])
-        own = jnp.repeat(own, 2, axis=0)
-        w = own[..., None]
-        return w * images + (1 - w) * partners(images), own.mean(axis=(1, 2))
-
-    return mix
+    weights = jnp.repeat(jax.vmap(draw_weights)(keys[::2]), 2, axis=0)
+    w = weights[..., None]
+    return w * images + (1 - w) * partners(images), weights.mean(axis=(1, 2))
 
 
 def partners(batch: Array) -> Array:
-    """The other one of each pair, for images or labels."""
+    """Swaps the two images or labels of each pair."""
     return batch.reshape(-1, 2, *batch.shape[1:])[:, ::-1].reshape(batch.shape)
 
 
 def beta_quantile(u: Float32[Array, ""], alpha: float) -> Float32[Array, ""]:
-    """A draw from Beta(alpha, alpha) made of one that is uniform in [0, 1).
+    """Turns a uniform draw from [0, 1) into one from Beta(alpha, alpha).
 
-    It is one of 4,096 quantiles: rejection sampling would loop in each step.
+    Looks up one of 4,096 quantiles: rejection sampling would loop in each step.
     """
     middles = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
     table = stats.beta.ppf(middles, alpha, alpha).astype(np.float32)
@@ -97,12 +103,12 @@ def beta_quantile(u: Float32[Array, ""], alpha: float) -> Float32[Array, ""]:
 def outside_box(
     share: Float32[Array, ""], centre: Float32[Array, "2"], shape: tuple[int, int]
 ) -> Float32[Array, "h w"]:
-    """1 outside a box and 0 in it.
+    """Returns CutMix's mask: 0 in a box and 1 outside it.
 
     Args:
-        share: of the image outside the box, as far as the border does not cut it.
-        centre: of the box in fractions of the height and the width.
-        shape: height and width of the image in pixels.
+      share: Fraction of the image outside a box that the border does not cut.
+      centre: Centre of the box, as fractions of height and width.
+      shape: Height and width of the image in pixels.
     """
     limits = jnp.float32(shape)
     side = (limits * jnp.sqrt(1 - share)).astype(jnp.int32)

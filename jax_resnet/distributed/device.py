@@ -1,6 +1,5 @@
-"""The device to compute on, and the cache of what was compiled for it."""
+"""Selects the device, XLA's options for it, and the cache of compiled programs."""
 
-import errno
 import functools
 import logging
 import os
@@ -15,21 +14,21 @@ import jax.numpy as jnp
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.files import cache_folder
 
-_ROOM = 64 * 2**20  # bytes, for the programs of a run
+_CACHE_BYTES = 64 * 2**20  # enough for the programs of a run
 _CPU_LIBRARIES = "xla_cpu_experimental_ynn_fusion_type"
 _CUDA_GRAPHS = "xla_gpu_enable_command_buffer"
 _log = logging.getLogger(__name__)
 
 
 def select(kind: str, option: str = "--config.train.device") -> jax.Device:
-    """The device of a kind, made the default; call before anything is computed.
+    """Selects the first device of a kind as JAX's default; call it before any other.
 
     Args:
         kind: ``"gpu"``, ``"cpu"``, or ``"auto"`` for a GPU if there is one.
-        option: of the command line that gives the kind, for messages.
+        option: name of the command-line option, for error messages.
 
     Raises:
-        UserError: for another kind, or if there is no such device.
+        UserError: if the kind is unknown, or there is no such device.
     """
     if kind not in ("auto", "gpu", "cpu"):
         raise UserError(f"{option} must be 'auto', 'gpu' or 'cpu', not {kind!r}")
@@ -39,11 +38,11 @@ def select(kind: str, option: str = "--config.train.device") -> jax.Device:
         device = jax.local_devices(backend=None if kind == "auto" else kind)[0]
     # JAX asserts where a plugin is installed and finds no device.
     except (RuntimeError, AssertionError) as error:
-        asked = f"{option}=gpu"
+        wanted = f"{option}=gpu"
         if kind != "gpu":
-            asked = f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}"
+            wanted = f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}"
         raise UserError(
-            f"{asked} asks for a device that JAX does not find: check nvidia-smi and "
+            f"{wanted} needs a device that JAX does not find: check nvidia-smi and "
             f'pip install -e ".[cuda12]", or use {option}=cpu'
         ) from error
     jax.config.update("jax_default_device", device)
@@ -51,22 +50,22 @@ def select(kind: str, option: str = "--config.train.device") -> jax.Device:
 
 
 def current() -> jax.Device:
-    """The device that computes what is not placed on another."""
+    """Returns JAX's default device."""
     (device,) = jnp.zeros(()).devices()
     return device
 
 
 def describe(device: jax.Device) -> str:
-    """The device as people call it."""
+    """Returns the device's name for people."""
     if device.platform == "cpu":
         return f"CPU with {len(os.sched_getaffinity(0))} cores"
     return device.device_kind
 
 
 def fastest_dtype(device: jax.Device) -> str:
-    """The dtype that a device computes convolutions fastest in.
+    """Returns the dtype in which a device computes convolutions fastest.
 
-    ``"bfloat16"`` on GPUs of compute capability 8.0 or later, else ``"float32"``.
+    That is bfloat16 on GPUs of compute capability 8.0 or later, else float32.
     """
     if device.platform != "gpu":
         return "float32"
@@ -76,28 +75,27 @@ def fastest_dtype(device: jax.Device) -> str:
 
 @dataclass(frozen=True)
 class CompilerOptions:
-    """Options of XLA for one program, and what they bring, for messages."""
+    """XLA's options for one program, and a name for them in messages."""
 
     name: str
     values: dict[str, str]
 
 
 def compiler_options(device: jax.Device, *, alone: bool) -> list[CompilerOptions]:
-    """The options to compile a step with, the best first; none over ``XLA_FLAGS``.
+    """Returns the options to compile a step with, best first.
 
-    On a CPU, jaxlib 0.12 gives convolutions to YNNPACK, and a training step is faster
-    with Eigen's (``benchmarks/README.md``). Dot products and reductions stay with
-    YNNPACK.
-
-    On a GPU, a call that loops over steps is a single CUDA graph if convolutions and
-    loops may be part of graphs, which they are not by default.
+    On a CPU, jaxlib 0.12 gives convolutions to YNNPACK; a training step is faster with
+    Eigen's (``benchmarks/README.md``). On a GPU, a call that loops over steps becomes
+    one CUDA graph if graphs may contain convolutions and loops. ``XLA_FLAGS`` that the
+    user has set take precedence.
 
     Args:
         device: the device to compile for.
-        alone: the program is for this device alone. Programs of several GPUs
-            communicate, and keep the default.
+        alone: whether the program runs on this device alone. Programs of several GPUs
+            communicate, and keep XLA's default.
     """
     flags = os.environ.get("XLA_FLAGS", "")
+    default = CompilerOptions("XLA's default", {})
     if device.platform == "cpu" and _CPU_LIBRARIES not in flags:
         prefix = "LIBRARY_FUSION_TYPE_"
         values = {_CPU_LIBRARIES: f"{prefix}INDIVIDUAL_DOT,{prefix}REDUCE"}
@@ -108,14 +106,14 @@ def compiler_options(device: jax.Device, *, alone: bool) -> list[CompilerOptions
         return [
             CompilerOptions("CUDA graph for a call", {_CUDA_GRAPHS: f"{graphs},WHILE"}),
             CompilerOptions("CUDA graph for a step", {_CUDA_GRAPHS: graphs}),
-            CompilerOptions("XLA's default", {}),
+            default,
         ]
-    return [CompilerOptions("XLA's default", {})]
+    return [default]
 
 
 @functools.cache
 def _is_accepted(device: jax.Device, options: tuple[tuple[str, str], ...]) -> bool:
-    """Whether this jaxlib knows the compiler options."""
+    """Returns whether this jaxlib knows the compiler options."""
     sharding = jax.sharding.SingleDeviceSharding(device)
     number = jax.ShapeDtypeStruct((), jnp.float32, sharding=sharding)
     lowered = jax.jit(jnp.negative).lower(number)
@@ -127,14 +125,12 @@ def _is_accepted(device: jax.Device, options: tuple[tuple[str, str], ...]) -> bo
 
 
 def cache_compilations(directory: str, device: jax.Device) -> None:
-    """Keeps compiled programs on disk, so that the next start need not compile.
-
-    A folder that cannot be written costs time, never the run.
+    """Keeps compiled programs on disk for the next start; without a cache if it fails.
 
     Args:
         directory: "" for ``$JAX_COMPILATION_CACHE_DIR``, or else
             ``$XDG_CACHE_HOME/jax_resnet/xla``.
-        device: the one that programs are compiled for.
+        device: the device that programs are compiled for.
     """
     default = cache_folder() / "xla" / device.platform
     path = Path(directory or os.environ.get("JAX_COMPILATION_CACHE_DIR") or default)
@@ -142,11 +138,11 @@ def cache_compilations(directory: str, device: jax.Device) -> None:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
-        # What JAX cannot write to its end it never writes again.
-        if shutil.disk_usage(path).free < _ROOM:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        # JAX never replaces a program that it could not write completely.
+        if shutil.disk_usage(path).free < _CACHE_BYTES:
+            raise OSError("the disk is full")
     except OSError as error:
-        _log.info("no cache of compiled programs in %s: %s", path, error.strerror)
+        _log.info("no cache of compiled programs: %s", error)
         jax.config.update("jax_compilation_cache_dir", None)
         return
     jax.config.update("jax_compilation_cache_dir", str(path))

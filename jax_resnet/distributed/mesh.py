@@ -1,11 +1,10 @@
-"""The devices that compute a run together, and how its arrays lie on them.
+"""The devices that train together, and how arrays lie on them.
 
-Data parallelism: each device has the whole state and a part of each batch. One device
-is no special case to anything but this module, which then leaves functions and arrays
-as they are.
+Data parallelism: each device has the whole state and a part of each batch. On a single
+device this module leaves functions and arrays as they are, so that no other module
+needs to treat that case apart.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,36 +17,34 @@ from jax_resnet.distributed import device
 from jax_resnet.runtime.errors import UserError
 
 AXIS = "batch"  # the only axis of the mesh
+REPLICATED = PartitionSpec()  # each device has the whole array
 
 
 def split_along(axis: int) -> PartitionSpec:
-    """The layout of an array that is cut along an axis, a part for each device."""
+    """Returns the layout of an array that is cut along an axis, a part per device."""
     return PartitionSpec(*[None] * axis, AXIS)
-
-
-REPLICATED = PartitionSpec()  # the layout of an array that each device has whole
 
 
 @dataclass(frozen=True)
 class DeviceMesh:
-    """The devices of a run, also those of its other processes.
+    """The devices that train together, in all processes.
 
     Attributes:
-        all: at least one, all of a kind, in the same order in each process.
+        devices: at least one, all of a kind, in the same order in each process.
     """
 
-    all: tuple[jax.Device, ...]
+    devices: tuple[jax.Device, ...]
 
     @classmethod
     def select(cls, kind: str, count: int = 0) -> "DeviceMesh":
-        """The first devices of a kind; call before anything is computed.
+        """Selects the first devices of a kind; call it before anything is computed.
 
         Args:
-            kind: as :func:`jax_resnet.distributed.device.select` takes it.
-            count: how many; 0 takes all.
+            kind: as for :func:`jax_resnet.distributed.device.select`.
+            count: number of devices; 0 takes all.
 
         Raises:
-            UserError: if there are not so many.
+            UserError: if there are too few, or a process would have none.
         """
         platform = device.select(kind).platform
         found = tuple(d for d in jax.devices() if d.platform == platform)
@@ -56,47 +53,45 @@ class DeviceMesh:
                 f"mesh.devices is {count}, and JAX finds {len(found)}: use at most so "
                 "many, or 0 for all"
             )
-        chosen = cls(found[: count or None])
-        if missing := {d.process_index for d in found} - {
-            d.process_index for d in chosen.all
-        }:
+        chosen = found[: count or None]
+        if {d.process_index for d in found} != {d.process_index for d in chosen}:
             raise UserError(
-                f"mesh.devices is {count}, which leaves none to process "
-                f"{min(missing)}: use 0 for all {len(found)}"
+                f"mesh.devices is {count}, which leaves a process without a device: "
+                f"use 0 for all {len(found)}"
             )
-        return chosen
+        return cls(chosen)
 
     @property
     def count(self) -> int:
-        """How many there are, in all processes."""
-        return len(self.all)
+        """Number of devices in all processes."""
+        return len(self.devices)
 
     @property
     def first(self) -> jax.Device:
         """The first device of this process."""
-        return next(d for d in self.all if d.process_index == jax.process_index())
+        local = (d for d in self.devices if d.process_index == jax.process_index())
+        return next(local)
 
     @property
     def axis_name(self) -> str | None:
-        """What collectives go along; None on one device, which needs none."""
+        """The axis for collectives; None on one device, which needs none."""
         return AXIS if self.count > 1 else None
 
     def describe(self) -> str:
-        """The devices as people call them."""
+        """Returns the devices' name for people."""
         name = device.describe(self.first)
-        processes = Counter(d.process_index for d in self.all)
-        if self.count > 1:
-            name = f"{self.count} x {name}"
-        return f"{name}, {len(processes)} processes" if len(processes) > 1 else name
+        processes = len({d.process_index for d in self.devices})
+        name = f"{self.count} x {name}" if self.count > 1 else name
+        return f"{name}, {processes} processes" if processes > 1 else name
 
     def sharding(self, layout: PartitionSpec) -> jax.sharding.Sharding:
-        """A layout on these devices."""
+        """Returns the sharding of arrays with this layout."""
         if self.count == 1:
             return jax.sharding.SingleDeviceSharding(self.first)
-        return NamedSharding(Mesh(np.array(self.all), (AXIS,)), layout)
+        return NamedSharding(self._mesh(), layout)
 
     def place(self, tree: Any, layout: PartitionSpec = REPLICATED) -> Any:
-        """Puts the arrays of a tree on the devices; each process has them all."""
+        """Puts the arrays of a pytree, whole in each process, on the devices."""
         sharding = self.sharding(layout)
         return jax.tree.map(lambda leaf: _place(leaf, sharding), tree)
 
@@ -105,7 +100,7 @@ class DeviceMesh:
     ) -> tuple[jax.Array, ...]:
         """Puts ``array[rows]`` of each array on the devices, cut along its rows.
 
-        A process reads no more rows than its own devices take.
+        A process reads only the rows of its own devices.
         """
         sharding = self.sharding(split_along(0))
 
@@ -122,24 +117,26 @@ class DeviceMesh:
     def parallel(
         self, function: Callable[..., Any], layouts: Sequence[PartitionSpec]
     ) -> Callable[..., Any]:
-        """The function as each device runs it on its parts of the arguments.
+        """Maps a function over the devices, each with its parts of the arguments.
 
         Args:
-            function: may use collectives along :attr:`axis_name`; what it returns is
-                the same on each device.
-            layouts: of its arguments.
+            function: may use collectives along :attr:`axis_name`, and must return the
+                same on each device.
+            layouts: layout of each argument.
         """
         if self.count == 1:
             return function
-        mesh = Mesh(np.array(self.all), (AXIS,))
-        # What is the same on all devices is known to us, not to JAX's types.
+        # JAX's types do not say that results are the same on all devices.
         return jax.shard_map(
             function,
-            mesh=mesh,
+            mesh=self._mesh(),
             in_specs=tuple(layouts),
             out_specs=REPLICATED,
             check_vma=False,
         )
+
+    def _mesh(self) -> Mesh:
+        return Mesh(np.array(self.devices), (AXIS,))
 
 
 def _place(leaf: Any, sharding: jax.sharding.Sharding) -> jax.Array:

@@ -1,8 +1,8 @@
-"""The processes of a run, one or several, and what they agree on.
+"""The processes that train together, and how they agree.
 
-Several processes run the same program, each on devices of its own; JAX connects them
-(``jax.distributed``). They save together; the first one alone reports. What steers the
-loop is agreed on, because a step is taken by all or by none.
+Each process runs the same program on its own devices; JAX connects them
+(``jax.distributed``). They save together, and only the first reports. They agree on
+whatever steers the loop, because a step is taken by all or by none.
 """
 
 import contextlib
@@ -22,12 +22,11 @@ from jax_resnet.distributed import device
 from jax_resnet.distributed.mesh import REPLICATED, DeviceMesh, split_along
 from jax_resnet.runtime.errors import UserError
 
-# A process that gives no sign of life for so long is taken for dead.
-HEARTBEAT_SECONDS = 30
-_TEXT_BYTES = 4096
-_SECONDS_TO_LEAVE = 1.0
-# What errors of collectives and of the coordination service have in their texts.
-_LOSS = (
+HEARTBEAT_SECONDS = 30  # a process that is silent for longer is lost
+_MESSAGE_BYTES = 4096
+_SECONDS_TO_EXIT = 1.0
+# Parts of the messages of collectives and of the coordination service.
+_SIGNS_OF_LOSS = (
     "Gloo",
     "NCCL",
     "Connection",
@@ -39,18 +38,18 @@ _LOSS = (
 
 
 class LostProcessError(UserError):
-    """Another process of the run has gone; the same command goes on with it."""
+    """Another process is lost; the same command resumes the run."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h, as when the time is up
 
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a run, seen from one of them.
+    """The processes that train together, seen from one of them.
 
     Attributes:
-        count: how many there are.
-        index: of this one.
+        count: number of processes.
+        index: index of this one.
     """
 
     count: int = 1
@@ -58,69 +57,70 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this one holds the workdir, and reports."""
+        """Whether this process holds the workdir, and reports."""
         return self.index == 0
 
-    def leave(self) -> None:
-        """Lets the others go first: JAX ends those whose first process has gone."""
+    def exit_last(self) -> None:
+        """Waits in the first process, because JAX ends the others when it exits."""
         if self.count > 1 and self.is_first:
-            time.sleep(_SECONDS_TO_LEAVE)
+            time.sleep(_SECONDS_TO_EXIT)
 
     @contextlib.contextmanager
-    def united(self) -> Iterator[dict[str, Any]]:
-        """A block that succeeds in every process, or fails in each.
+    def all_or_none(self) -> Iterator[dict[str, Any]]:
+        """Runs a block that succeeds in all processes or fails in all.
 
-        What the block puts into the dictionary that it is given has to be the same
-        in all of them; it is JSON.
+        The block gets a dictionary. What it puts there, JSON by name, must be the same
+        in all processes.
 
         Raises:
-            UserError: what another process raised, by its name.
+            UserError: what the block raised in this process or another, or the name of
+                an item that differs.
         """
-        facts: dict[str, Any] = {}
+        must_match: dict[str, Any] = {}
         failure: UserError | None = None
         try:
-            yield facts
+            yield must_match
         except UserError as error:
             failure = error
-        if self.count > 1:
-            self._compare(facts, failure)
+        others = self._exchange(must_match, failure) if self.count > 1 else []
         if failure is not None:
             raise failure
-
-    def _compare(self, facts: dict[str, Any], failure: UserError | None) -> None:
-        said = {"host": socket.gethostname(), "facts": facts, "error": None}
-        if failure is not None:
-            said["error"] = str(failure)[:400]
-        text = json.dumps(said, sort_keys=True).encode()[:_TEXT_BYTES]
-        with self.lost_explained():
-            texts = multihost_utils.process_allgather(
-                np.frombuffer(text.ljust(_TEXT_BYTES), np.uint8)
-            )
-        everyone = [json.loads(row.tobytes()) for row in texts]
-        if failure is not None:
-            return
-        for index, other in enumerate(everyone):
+        for index, other in enumerate(others):
             where = f"process {index} on {other['host']}"
             if other["error"]:
                 raise UserError(f"{where}: {other['error']}")
-            for name in facts:
-                if other["facts"][name] != everyone[0]["facts"][name]:
+            for name in must_match:
+                if other["must_match"][name] != others[0]["must_match"][name]:
                     raise UserError(
                         f"{where} has another {name} than process 0: all need the "
                         "same command, config, data and workdir"
                     )
 
+    def _exchange(
+        self, must_match: dict[str, Any], failure: UserError | None
+    ) -> list[dict[str, Any]]:
+        """Returns the messages of all processes, with that of this one."""
+        message = {
+            "host": socket.gethostname(),
+            "error": str(failure)[:400] if failure else None,
+            "must_match": must_match,
+        }
+        text = json.dumps(message).encode().ljust(_MESSAGE_BYTES)
+        with self.detect_lost_process():
+            texts = multihost_utils.process_allgather(np.frombuffer(text, np.uint8))
+        return [json.loads(row.tobytes()) for row in texts]
+
     def vote(self, devices: DeviceMesh, stop: bool, seconds_per_step: float) -> Any:
-        """The greatest values of all processes, once all have voted.
+        """Takes the maximum over all processes, once all have voted.
 
         Args:
-            devices: of the run.
-            stop: whether this process wants to.
-            seconds_per_step: that it has measured.
+            devices: the devices of all processes.
+            stop: whether this process wants to stop.
+            seconds_per_step: the time that this process has measured.
 
         Returns:
-            ``[stop, seconds_per_step]``, on the devices if there are several
-            processes, so that it is read when the calls queued before are done.
+            ``[stop, seconds_per_step]``, float32. With several processes it is on the
+            devices, ready when the calls queued before it are done.
         """
         votes = np.array([[stop, seconds_per_step]], np.float32)
         if self.count == 1:
@@ -128,29 +128,27 @@ class Processes:
         table = jax.make_array_from_callback(
             (devices.count, 2), devices.sharding(split_along(0)), lambda _: votes
         )
-        return _greatest(devices)(table)
+        return _maximum(devices)(table)
 
-    def is_loss(self, error: BaseException | None) -> bool:
-        """Whether an error says that another process has gone."""
-        if self.count == 1 or error is None:
-            return False
-        return isinstance(error, LostProcessError) or any(
-            sign in str(error) for sign in _LOSS
+    def is_lost_process(self, error: BaseException | None) -> bool:
+        """Returns whether an error means that another process is lost."""
+        return self.count > 1 and (
+            isinstance(error, LostProcessError)
+            or any(sign in str(error) for sign in _SIGNS_OF_LOSS)
         )
 
     @contextlib.contextmanager
-    def lost_explained(self) -> Iterator[None]:
-        """Turns what JAX raises when another process has gone into one line."""
+    def detect_lost_process(self) -> Iterator[None]:
+        """Raises a :class:`LostProcessError` for what JAX raises in that case."""
         try:
             yield
-        # JAX raises it as several types, and a save that fails says it in its words.
+        # JAX raises several types, and a save that fails wraps the message.
         except (jax.errors.JaxRuntimeError, RuntimeError, ValueError) as error:
-            if not self.is_loss(error):
+            if not self.is_lost_process(error):
                 raise
             raise LostProcessError(
-                f"another process of the run has gone, or cannot be reached "
-                f"({_brief(error)}); the same command carries on from the last "
-                "checkpoint"
+                f"another process has gone, or cannot be reached ({_one_line(error)}); "
+                "the same command resumes from the last checkpoint"
             ) from error
 
 
@@ -160,21 +158,21 @@ def join(
     num_processes: int | None = None,
     process_id: int | None = None,
 ) -> Processes:
-    """Connects the processes of a run; call before JAX is asked for devices.
+    """Connects the processes; call it before JAX looks for devices.
 
     Args:
-        kind: of the devices, as :func:`jax_resnet.distributed.device.select` takes it.
-        coordinator: address of the first process, ``HOST:PORT``. None leaves all
-            three to JAX, which finds them in what SLURM, Open MPI or Kubernetes set.
-        num_processes: of the run.
-        process_id: from 0.
+        kind: as for :func:`jax_resnet.distributed.device.select`.
+        coordinator: address of the first process, ``HOST:PORT``. None has JAX find all
+            three in the environment that SLURM, Open MPI or Kubernetes set.
+        num_processes: number of processes.
+        process_id: index of this one.
 
     Raises:
         UserError: if they cannot be found, or cannot be reached.
     """
-    # Signals are ours to answer, see :mod:`jax_resnet.runtime.signals`.
+    # :mod:`jax_resnet.runtime.signals` handles signals.
     jax.config.update("jax_enable_preemption_service", False)
-    # A process that is lost ends the run by an error, not by the end of the others.
+    # A lost process becomes an error here, and does not end this process.
     jax.config.update("jax_enable_recoverability", True)
     try:
         jax.distributed.initialize(
@@ -184,10 +182,10 @@ def join(
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
             initialization_timeout=120,
         )
-    # JAX raises what parsing an address raises.
+    # JAX lets the errors of parsing an address through.
     except (ValueError, RuntimeError, TypeError, IndexError) as error:
         raise UserError(
-            f"the processes of the run cannot be connected: {_brief(error)}; use "
+            f"the processes cannot be connected: {_one_line(error)}; use "
             "--distributed where SLURM, Open MPI or Kubernetes started them, and "
             "elsewhere --coordinator HOST:PORT --num-processes N --process-id I"
         ) from error
@@ -196,11 +194,11 @@ def join(
 
 
 @functools.cache
-def _greatest(devices: DeviceMesh) -> Any:
+def _maximum(devices: DeviceMesh) -> Any:
     return jax.jit(
         lambda table: table.max(axis=0), out_shardings=devices.sharding(REPLICATED)
     )
 
 
-def _brief(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200]

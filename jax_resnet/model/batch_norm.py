@@ -1,12 +1,11 @@
 """BatchNorm whose training step takes few passes over the activations.
 
-Ioffe, Szegedy 2015, https://arxiv.org/abs/1502.03167, algorithm 1. One reduction gives
-both sums that the forward pass needs, and another both that the gradient needs. The
-gradient of :class:`flax.nnx.BatchNorm`, by automatic differentiation, takes three.
+Ioffe, Szegedy 2015, https://arxiv.org/abs/1502.03167, algorithm 1. One reduction
+computes both sums of the forward pass, and one both sums of the gradient. The gradient
+of :class:`flax.nnx.BatchNorm`, by automatic differentiation, takes three.
 """
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +18,9 @@ _PIXELS = (0, 1, 2)  # all axes of [n, h, w, c] but the channels
 
 @jax.custom_vjp
 def relu(x: Array) -> Array:
-    """ReLU whose result is kept in memory for all that reads it.
+    """Computes a ReLU that XLA keeps in memory.
 
-    Left to itself, XLA for CPU computes a block's output anew for each of its readers,
+    XLA for CPU would otherwise compute a block's output again for each of its readers,
     from the outputs of all blocks before it in the stage.
     """
     return lax.optimization_barrier(nnx.relu(x))
@@ -34,10 +33,10 @@ relu.defvjp(
 
 
 class BatchNorm(nnx.BatchNorm):
-    """:class:`flax.nnx.BatchNorm` over ``[n, h, w, c]``, and a ReLU if asked for.
+    """:class:`flax.nnx.BatchNorm` over ``[n, h, w, c]``, with an optional ReLU.
 
-    It has the arguments and variables of Flax's. In training all is computed in
-    float32 and rounded once. Evaluation is Flax's, and so is training with
+    It has the arguments and variables of Flax's. Training computes in float32 and
+    rounds once. Evaluation is Flax's, and so is training with
     ``use_fast_variance=False``.
     """
 
@@ -48,17 +47,17 @@ class BatchNorm(nnx.BatchNorm):
 
         Args:
             x: images or features.
-            train: by the statistics of the batch, which then also move the running
-                ones; otherwise by the running ones.
-            rectify: return the ReLU of the result.
+            train: uses the statistics of the batch, and updates the running ones;
+                otherwise uses the running ones.
+            rectify: returns the ReLU of the result.
         """
         if not train or not self.use_fast_variance:
             y = super().__call__(x, use_running_average=not train)
             return relu(y) if rectify else y
         scale, bias = jnp.asarray(self.scale[...]), jnp.asarray(self.bias[...])
         x = x.astype(self.dtype)
-        y, *found = normalize(x, scale, bias, self.epsilon, self.axis_name, rectify)
-        for variable, value in zip((self.mean, self.var), found, strict=True):
+        y, mean, var = normalize(x, scale, bias, self.epsilon, self.axis_name, rectify)
+        for variable, value in ((self.mean, mean), (self.var, var)):
             kept = self.momentum * variable[...]
             variable[...] = kept + (1 - self.momentum) * value
         return y
@@ -73,16 +72,16 @@ def normalize(
     axis_name: str | None,
     rectify: bool,
 ) -> tuple[Float[Array, "n h w c"], Float32[Array, " c"], Float32[Array, " c"]]:
-    """``(x - mean) / sqrt(var + epsilon) * scale + bias``, with mean and variance.
+    """Computes ``(x - mean) / sqrt(var + epsilon) * scale + bias``.
 
     Args:
-        x: of any float dtype, which is that of the result.
-        scale: of each channel.
-        bias: of each channel.
+        x: activations of any float dtype, which is also that of the result.
+        scale: factor of each channel.
+        bias: offset of each channel.
         epsilon: keeps the divisor from zero.
-        axis_name: of the mesh, over whose devices mean and variance are taken; None
-            takes them over the images given.
-        rectify: return the ReLU of the result.
+        axis_name: mesh axis over whose devices mean and variance are taken; None takes
+            them over ``x`` alone.
+        rectify: returns the ReLU of the result.
 
     Returns:
         The result, and mean and biased variance of each channel. Gradients flow
@@ -101,8 +100,7 @@ def _forward(
 ) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
     values = x.astype(jnp.float32)
     mean, square = _means(_sums(values, lax.square(values)), x, axis_name)
-    # Rounding may leave less than nothing.
-    var = jnp.maximum(0.0, square - lax.square(mean))
+    var = jnp.maximum(0.0, square - lax.square(mean))  # rounding may go below zero
     inverse = lax.rsqrt(var + epsilon)
     y = _affine(_centred(x, mean), scale, bias, inverse).astype(x.dtype)
     y = relu(y) if rectify else y
@@ -124,7 +122,7 @@ def _backward(
     level, slope = _means(sums, x, axis_name)
     slope = slope * lax.square(inverse)
     if rectify:
-        # The sign is computed again, so that this pass over the pixels need not read y.
+        # Computes the sign again, so that this pass over the pixels need not read y.
         passed = jnp.where(_affine(centred, scale, bias, inverse) > 0, dy, 0.0)
     dx = _row(inverse * scale) * (passed - _row(level) - centred * _row(slope))
     return dx.astype(x.dtype), dscale, dbias
@@ -148,27 +146,27 @@ def _row(channels: Array) -> Array:
 def _means(
     sums: tuple[Array, Array], x: Array, axis_name: str | None
 ) -> tuple[Array, Array]:
-    """The means over pixels, of all devices."""
+    """Divides sums by the number of pixels, and averages over the devices."""
     count = x.size // x.shape[-1]
     first, second = sums[0] / count, sums[1] / count
     if axis_name is not None:
-        # As one array, for one message.
+        # One array is one message.
         first, second = lax.pmean(jnp.stack([first, second]), axis_name)
     return first, second
 
 
 def _sums(a: Array, b: Array) -> tuple[Array, Array]:
-    """The sums over pixels of two arrays."""
+    """Sums two arrays over the pixels, in one pass where that is faster."""
 
-    def add(left: tuple[Any, Any], right: tuple[Any, Any]) -> tuple[Any, Any]:
-        return left[0] + right[0], left[1] + right[1]
+    def one_pass(a: Array, b: Array) -> tuple[Array, Array]:
+        def add(left: tuple[Array, ...], right: tuple[Array, ...]) -> tuple[Array, ...]:
+            return left[0] + right[0], left[1] + right[1]
 
-    def together(a: Array, b: Array) -> tuple[Array, Array]:
+        zero = jnp.float32(0)
         return tuple(lax.reduce((a, b), (zero, zero), add, _PIXELS))
 
-    def apart(a: Array, b: Array) -> tuple[Array, Array]:
+    def two_passes(a: Array, b: Array) -> tuple[Array, Array]:
         return a.sum(_PIXELS), b.sum(_PIXELS)
 
-    zero = jnp.float32(0)
     # XLA for CPU takes longer for both at once than for one after the other.
-    return lax.platform_dependent(a, b, cpu=apart, default=together)
+    return lax.platform_dependent(a, b, cpu=two_passes, default=one_pass)

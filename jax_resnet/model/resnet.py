@@ -6,7 +6,9 @@ https://arxiv.org/abs/1512.03385.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,39 +20,60 @@ from jaxtyping import Array, Float
 from jax_resnet.model.batch_norm import BatchNorm, relu
 from jax_resnet.runtime.errors import UserError
 
-BATCH_NORM_MOMENTUM = 0.9  # what running statistics keep of their value in a step
+BATCH_NORM_MOMENTUM = 0.9  # weight of the old running statistics in a step
 
 
-def _generator(key: jax.Array | None) -> np.random.Generator:
-    # Drawn on the host: XLA takes a second to compile a normal draw for each new
-    # shape, and these numbers are the same on every kind of device.
-    return np.random.default_rng(
-        None if key is None else np.asarray(jax.random.key_data(key))
-    )
+@dataclass(frozen=True)
+class ResNetConfig:
+    """Size and options of a ResNet.
 
+    Attributes:
+        depth: 6n+2 with n >= 1: 8, 14, 20, 32, 44, 56, 110, ...
+        num_classes: number of logits.
+        in_channels: channels of the input images.
+        width: multiplies the number of filters.
+        shortcut: ``"projection"`` (option B) or ``"pad"`` (option A).
+        dtype: compute dtype of convolutions and activations, float32 or bfloat16.
+        axis_name: mesh axis over whose devices BatchNorm computes the statistics of a
+            training batch; None computes them on each device alone.
+        zero_init_residual: initialises the scale of each block's last BatchNorm with 0,
+            so that the block starts as its shortcut (Goyal et al. 2017,
+            https://arxiv.org/abs/1706.02677, section 5.1).
 
-def he_normal(key: jax.Array | None, shape: Sequence[int], dtype: DTypeLike) -> Array:
-    """Normal with variance 2 / fan_out, for HWIO convolution kernels.
-
-    He, Zhang, Ren, Sun: "Delving Deep into Rectifiers",
-    https://arxiv.org/abs/1502.01852, section 2.2. The key must be concrete; without
-    one the numbers mean nothing.
+    Raises:
+        UserError: if a value is out of range.
     """
-    height, width, _, out_features = shape
-    std = math.sqrt(2 / (height * width * out_features))
-    return jnp.asarray(std * _generator(key).standard_normal(shape), dtype)
 
+    depth: int = 56
+    num_classes: int = 100
+    in_channels: int = 3
+    width: int = 1
+    shortcut: str = "projection"
+    dtype: str = "float32"
+    axis_name: str | None = None
+    zero_init_residual: bool = False
 
-def fan_in_uniform(
-    key: jax.Array | None, shape: Sequence[int], dtype: DTypeLike
-) -> Array:
-    """Uniform within 1 / sqrt(fan_in), as PyTorch initialises linear layers."""
-    bound = 1 / math.sqrt(shape[0])
-    return jnp.asarray(_generator(key).uniform(-bound, bound, shape), dtype)
+    def __post_init__(self) -> None:
+        if self.depth < 8 or (self.depth - 2) % 6:
+            below = max(8, (self.depth - 2) // 6 * 6 + 2)
+            raise UserError(
+                f"model.depth must be 6n+2 with n >= 1, not {self.depth}: "
+                f"the nearest are {below} and {below + 6}"
+            )
+        if self.width < 1:
+            raise UserError(f"model.width must be at least 1, not {self.width}")
+        for field, choices in (
+            ("shortcut", ("projection", "pad")),
+            ("dtype", ("float32", "bfloat16")),
+        ):
+            if (value := getattr(self, field)) not in choices:
+                raise UserError(
+                    f"model.{field} must be one of {choices}, not {value!r}"
+                )
 
 
 class ConvBatchNorm(nnx.Module):
-    """A convolution without bias, padded explicitly, then BatchNorm."""
+    """A convolution without bias, then BatchNorm."""
 
     def __init__(
         self,
@@ -59,13 +82,13 @@ class ConvBatchNorm(nnx.Module):
         *,
         kernel_size: int,
         stride: int,
-        dtype: jnp.dtype,
-        axis_name: str | None,
+        config: ResNetConfig,
         rngs: nnx.Rngs,
     ):
-        # "SAME" would pad stride-2 convolutions on the other side than the
-        # published models do.
+        # "SAME" would pad stride-2 convolutions on the other side than the published
+        # models do.
         padding = kernel_size // 2
+        dtype = jnp.dtype(config.dtype)
         self.conv = nnx.Conv(
             in_features,
             features,
@@ -82,12 +105,12 @@ class ConvBatchNorm(nnx.Module):
             momentum=BATCH_NORM_MOMENTUM,
             epsilon=1e-5,
             dtype=dtype,
-            axis_name=axis_name,
+            axis_name=config.axis_name,
             rngs=rngs,
         )
 
     def __call__(self, x: Array, *, train: bool, rectify: bool = False) -> Array:
-        """The layers' output, or its ReLU."""
+        """Returns the layers' output, or its ReLU if ``rectify``."""
         return self.norm(self.conv(x), train=train, rectify=rectify)
 
 
@@ -95,8 +118,8 @@ class BasicBlock(nnx.Module):
     """conv3x3-BN-ReLU-conv3x3-BN, plus the shortcut, then ReLU.
 
     Where the shape changes, the shortcut is a 1x1 convolution with BatchNorm
-    (``"projection"``, option B) or subsampling with zero channels appended
-    (``"pad"``, option A, which has no parameters).
+    (``"projection"``, option B) or subsampling with zero channels appended (``"pad"``,
+    option A, which has no parameters).
     """
 
     def __init__(
@@ -105,16 +128,13 @@ class BasicBlock(nnx.Module):
         features: int,
         *,
         stride: int,
-        shortcut: str,
-        dtype: jnp.dtype,
-        axis_name: str | None,
-        zero_init: bool,
+        config: ResNetConfig,
         rngs: nnx.Rngs,
     ):
-        layer = partial(ConvBatchNorm, dtype=dtype, axis_name=axis_name, rngs=rngs)
+        layer = partial(ConvBatchNorm, config=config, rngs=rngs)
         self.conv1 = layer(in_features, features, kernel_size=3, stride=stride)
         self.conv2 = layer(features, features, kernel_size=3, stride=1)
-        if zero_init:
+        if config.zero_init_residual:
             scale = self.conv2.norm.scale
             scale[...] = jnp.zeros_like(scale[...])
         self.stride = stride
@@ -122,7 +142,7 @@ class BasicBlock(nnx.Module):
         reshapes = stride != 1 or in_features != features
         self.projection = (
             layer(in_features, features, kernel_size=1, stride=stride)
-            if reshapes and shortcut == "projection"
+            if reshapes and config.shortcut == "projection"
             else None
         )
 
@@ -149,88 +169,35 @@ class BasicBlock(nnx.Module):
 class ResNet(nnx.Module):
     """ResNet of depth 6n+2: a stem, three stages of n basic blocks, a linear head.
 
-    The stages have 16, 32 and 64 times ``width`` filters; the second and third
-    halve the resolution. Parameters, BatchNorm statistics and logits are float32
-    whatever the compute dtype.
-
-    Args:
-        depth: 6n+2 with n >= 1: 8, 14, 20, 32, 44, 56, 110, ...
-        num_classes: number of logits.
-        in_channels: channels of the input images.
-        width: multiplies the number of filters.
-        shortcut: ``"projection"`` (option B) or ``"pad"`` (option A).
-        dtype: compute dtype of convolutions and activations, float32 or bfloat16.
-        axis_name: of the mesh, over whose devices BatchNorm in training takes its
-            statistics together; None takes them over the images given.
-        zero_init_residual: the last BatchNorm of each block starts with a scale of
-            zero, so that each block starts as its shortcut (Goyal et al. 2017,
-            https://arxiv.org/abs/1706.02677, section 5.1).
-        rngs: the source of the initial weights.
-
-    Raises:
-        UserError: for a depth that is not 6n+2, or another value out of range.
+    The stages have 16, 32 and 64 times ``width`` filters; the second and third halve
+    the resolution. Parameters, BatchNorm statistics and logits are float32 whatever
+    the compute dtype.
     """
 
-    def __init__(
-        self,
-        *,
-        depth: int = 56,
-        num_classes: int = 100,
-        in_channels: int = 3,
-        width: int = 1,
-        shortcut: str = "projection",
-        dtype: str = "float32",
-        axis_name: str | None = None,
-        zero_init_residual: bool = False,
-        rngs: nnx.Rngs,
-    ):
-        if depth < 8 or (depth - 2) % 6:
-            below = max(8, (depth - 2) // 6 * 6 + 2)
-            raise UserError(
-                f"model.depth must be 6n+2 with n >= 1, not {depth}: "
-                f"the nearest are {below} and {below + 6}"
-            )
-        if width < 1:
-            raise UserError(f"model.width must be at least 1, not {width}")
-        if shortcut not in ("projection", "pad"):
-            raise UserError(
-                f"model.shortcut must be 'projection' or 'pad', not {shortcut!r}"
-            )
-        if dtype not in ("float32", "bfloat16"):
-            raise UserError(
-                f"model.dtype must be 'float32' or 'bfloat16', not {dtype!r}"
-            )
-        compute_dtype = jnp.dtype(dtype)
-        self.dtype = compute_dtype
-        features = 16 * width
+    def __init__(self, config: ResNetConfig, *, rngs: nnx.Rngs):
+        self.dtype = jnp.dtype(config.dtype)
+        features = 16 * config.width
         self.stem = ConvBatchNorm(
-            in_channels,
+            config.in_channels,
             features,
             kernel_size=3,
             stride=1,
-            dtype=compute_dtype,
-            axis_name=axis_name,
+            config=config,
             rngs=rngs,
         )
         blocks = []
         for stage in range(3):
-            for index in range((depth - 2) // 6):
-                in_features, features = features, 16 * width * 2**stage
+            for index in range((config.depth - 2) // 6):
+                in_features, features = features, 16 * config.width * 2**stage
+                stride = 2 if stage > 0 and index == 0 else 1
                 blocks.append(
                     BasicBlock(
-                        in_features,
-                        features,
-                        stride=2 if stage > 0 and index == 0 else 1,
-                        shortcut=shortcut,
-                        dtype=compute_dtype,
-                        axis_name=axis_name,
-                        zero_init=zero_init_residual,
-                        rngs=rngs,
+                        in_features, features, stride=stride, config=config, rngs=rngs
                     )
                 )
         self.blocks = nnx.List(blocks)
         self.head = nnx.Linear(
-            features, num_classes, kernel_init=fan_in_uniform, rngs=rngs
+            features, config.num_classes, kernel_init=fan_in_uniform, rngs=rngs
         )
 
     def features(
@@ -240,7 +207,7 @@ class ResNet(nnx.Module):
         train: bool = False,
         block_weights: Float[Array, "n blocks"] | None = None,
     ) -> Float[Array, "n h4 w4 f"]:
-        """The last feature map, before pooling, at a quarter of the resolution."""
+        """Returns the last feature map, at a quarter of the resolution."""
         x = self.stem(images.astype(self.dtype), train=train, rectify=True)
         for index, block in enumerate(self.blocks):
             weight = None if block_weights is None else block_weights[:, index]
@@ -254,27 +221,62 @@ class ResNet(nnx.Module):
         train: bool = False,
         block_weights: Float[Array, "n blocks"] | None = None,
     ) -> Float[Array, "n classes"]:
-        """Logits of normalised images.
+        """Returns the logits.
 
         Args:
             images: normalised as the training images were.
-            train: normalise with the batch's statistics and update the running
+            train: BatchNorm uses the statistics of the batch and updates the running
                 ones, instead of using these.
-            block_weights: multiply what each block adds, for each image; None is 1.
+            block_weights: multiply what each block adds to its shortcut, for each
+                image; None is 1.
         """
         x = self.features(images, train=train, block_weights=block_weights)
         return self.head(jnp.mean(x, axis=(1, 2), dtype=jnp.float32))
 
 
-def initialize(key: jax.Array | None, **settings: object) -> ResNet:
-    """A ResNet with random weights; ``settings`` are :class:`ResNet`'s arguments.
+def initialize(key: jax.Array | None, **settings: Any) -> ResNet:
+    """Builds a ResNet with random weights.
 
-    Without a key it is for :func:`jax.eval_shape`, and traced in a third of the time.
+    Args:
+        key: concrete PRNG key. None is for :func:`jax.eval_shape`, which then takes a
+            third of the time.
+        **settings: fields of :class:`ResNetConfig`.
+
+    Raises:
+        UserError: if a setting is out of range.
     """
     rngs = _NoKeys() if key is None else nnx.Rngs(key)
-    return ResNet(**settings, rngs=rngs)  # type: ignore[arg-type]
+    return ResNet(ResNetConfig(**settings), rngs=rngs)
 
 
 class _NoKeys(nnx.Rngs):
-    # Others count the keys that they give, which takes long where it is traced.
+    # nnx.Rngs counts the keys that it gives, which is slow to trace.
     def params(self) -> None: ...
+
+
+def he_normal(key: jax.Array | None, shape: Sequence[int], dtype: DTypeLike) -> Array:
+    """Draws from the normal distribution with variance 2 / fan_out.
+
+    He, Zhang, Ren, Sun: "Delving Deep into Rectifiers",
+    https://arxiv.org/abs/1502.01852, section 2.2; for HWIO convolution kernels. The
+    key must be concrete; without one the numbers mean nothing.
+    """
+    height, width, _, out_features = shape
+    std = math.sqrt(2 / (height * width * out_features))
+    return jnp.asarray(std * _generator(key).standard_normal(shape), dtype)
+
+
+def fan_in_uniform(
+    key: jax.Array | None, shape: Sequence[int], dtype: DTypeLike
+) -> Array:
+    """Draws uniformly within 1 / sqrt(fan_in), as PyTorch initialises linear layers."""
+    bound = 1 / math.sqrt(shape[0])
+    return jnp.asarray(_generator(key).uniform(-bound, bound, shape), dtype)
+
+
+def _generator(key: jax.Array | None) -> np.random.Generator:
+    # Drawn on the host: XLA takes a second to compile a normal draw for each new shape,
+    # and these numbers are the same on every kind of device.
+    return np.random.default_rng(
+        None if key is None else np.asarray(jax.random.key_data(key))
+    )

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from jax_resnet import data
 from jax_resnet.augment import compose
+from jax_resnet.augment.color import normalize
 from jax_resnet.augment.mixup import Mix, make_mix
 from jax_resnet.checkpoint.metadata import Architecture
 from jax_resnet.distributed.mesh import DeviceMesh
@@ -205,7 +206,7 @@ class RunBuilder:
                     mean=info.mean,
                     std=info.std,
                 ),
-                partial(compose.normalize, mean=info.mean, std=info.std),
+                partial(normalize, mean=info.mean, std=info.std),
                 self._mix,
             ),
             label_smoothing=settings.train.label_smoothing,

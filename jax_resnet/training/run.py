@@ -58,7 +58,7 @@ def train(
         )
         with (
             interrupt.working(),
-            processes.lost_explained(),
+            processes.detect_lost_process(),
             _writer(task, processes, run.metadata) as writer,
             contextlib.closing(run.progress) as progress,
         ):
@@ -77,7 +77,7 @@ def train(
 def _locked(workdir: Path, processes: Processes) -> Iterator[None]:
     """Holds the lock of the workdir, in the first process for all of them."""
     with contextlib.ExitStack() as stack:
-        with processes.united():
+        with processes.all_or_none():
             if processes.is_first:
                 stack.enter_context(workdir_lock(workdir))
         yield
@@ -85,18 +85,18 @@ def _locked(workdir: Path, processes: Processes) -> Iterator[None]:
 
 def _resume_point(task: Task, processes: Processes, say: Say) -> ResumePoint | None:
     """Finds the checkpoint to go on from, and sets damaged ones aside."""
-    with processes.united() as facts:
+    with processes.all_or_none() as must_match:
         damaged = store.find_damaged(task.workdir)
-        facts["list of damaged checkpoints"] = [*damaged]
-    with processes.united():
+        must_match["list of damaged checkpoints"] = [*damaged]
+    with processes.all_or_none():
         if processes.is_first:
             for note in store.set_aside(task.workdir, damaged):
                 say(f"warning: {note}")
-    with processes.united() as facts:
+    with processes.all_or_none() as must_match:
         as_json = config.to_json(task.settings)
-        facts["config"] = config.fingerprint(as_json, _OWN_FIELDS)
+        must_match["config"] = config.fingerprint(as_json, _OWN_FIELDS)
         point = resume_point(task.workdir, as_json, accept_changes=task.accept_changes)
-        facts["checkpoint"] = point.checkpoint.step if point else None
+        must_match["checkpoint"] = point.checkpoint.step if point else None
     return point
 
 

@@ -184,7 +184,7 @@ class RunWriter:
         with self._changed:
             self._ended = True
             self._changed.notify()
-        is_lost = self._processes.is_loss(error)
+        is_lost = self._processes.is_lost_process(error)
         try:
             # A save that waits for a process that has gone would wait for minutes.
             if not is_lost:

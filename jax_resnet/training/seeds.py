@@ -61,7 +61,7 @@ def run_each(
         all are over.
     """
     free: queue.SimpleQueue[jax.Device] = queue.SimpleQueue()
-    for device in devices.all:
+    for device in devices.devices:
         free.put(device)
 
     def run_one(job: Callable[[DeviceMesh], T]) -> T | None:

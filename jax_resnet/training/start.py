@@ -71,7 +71,7 @@ def start_run(
     device.cache_compilations(settings.train.compilation_cache, devices.first)
 
     init_key, order_key, step_key = jax.random.split(jax.random.key(settings.seed), 3)
-    with processes.united() as facts, ThreadPoolExecutor(1) as background:
+    with processes.all_or_none() as must_match, ThreadPoolExecutor(1) as background:
         described = describe_data(settings)
         loading = background.submit(described.load)
         info = described.info or loading.result().info
@@ -81,7 +81,7 @@ def start_run(
         carry, seconds = _compiled(builder, built, point)
         dataset = loading.result()
         if processes.count > 1:
-            facts["data"] = zlib.crc32(dataset.train.images.data)
+            must_match["data"] = zlib.crc32(dataset.train.images.data)
     say(
         f"{info.name}: {n_train:,} training images, {n_eval:,} of {dataset.eval_name} "
         f"for validation; {parameter_count(carry[0].params):,} parameters; compiled in "

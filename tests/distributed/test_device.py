@@ -24,7 +24,7 @@ def test_a_platform_without_devices(monkeypatch):
 
     monkeypatch.setattr(jax, "local_devices", local_devices)
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
-    with pytest.raises(UserError, match="JAX_PLATFORMS=cuda asks for a device"):
+    with pytest.raises(UserError, match="JAX_PLATFORMS=cuda needs a device"):
         device.select("auto")
 
 

@@ -20,6 +20,7 @@ from parallel_fixtures import (
 )
 
 from jax_resnet.augment import compose
+from jax_resnet.augment.color import normalize
 from jax_resnet.augment.mixup import make_mix
 from jax_resnet.distributed import mesh
 from jax_resnet.distributed.mesh import DeviceMesh
@@ -95,7 +96,7 @@ def test_evaluation_is_exact(count, one, eight):
     at = jax.tree.map(jnp.asarray, at)
     network = weights.merge(one.graphdef, at.params, at.batch_stats)
     images, labels = dataset().evaluation.images, dataset().evaluation.labels
-    logits = network(compose.normalize(jnp.asarray(images), INFO.mean, INFO.std))
+    logits = network(normalize(jnp.asarray(images), INFO.mean, INFO.std))
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     sums = steps.evaluate(at)
     assert int(sums.count) == len(labels)

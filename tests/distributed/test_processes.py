@@ -113,7 +113,7 @@ def test_a_killed_process_stops_all_and_loses_nothing(tiny, alone, tmp_path, kil
         if killed:  # the first is JAX's coordinator, without which it ends the others
             assert codes[survivor] == 75
             last = group.log(survivor).splitlines()[-1]
-            assert last.startswith("error: another process of the run has gone")
+            assert last.startswith("error: another process has gone")
         assert codes[survivor] != 0
     assert_checkpoints_sound(workdir)
     result = run(tiny, workdir, *FIFTY_STEPS)
