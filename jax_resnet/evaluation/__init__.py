@@ -1,1 +1,1 @@
-"""What an evaluation says beyond its figures: how sure they are, and to what end."""
+"""Evaluates logits: metrics, calibration, confidence intervals and a report."""

@@ -1,4 +1,4 @@
-"""What a model's confidence is worth: temperature, reliability, risk by coverage."""
+"""Calibration of confidences: reliability diagram, temperature, selective risk."""
 
 from dataclasses import dataclass
 
@@ -6,99 +6,104 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Integer
 from scipy import optimize
 
-from jax_resnet.evaluation.metrics import (
-    CALIBRATION_BINS,
-    calibration_bin,
-    expected_calibration_error,
-    log_softmax,
-)
+from jax_resnet.evaluation.metrics import cross_entropy
 
+BINS = 15
 FOLDS = 5
-# Logits a thousand times too large or too small are no longer a matter of calibration.
-_LOG_TEMPERATURES = (-7.0, 7.0)
+_LOG_TEMPERATURES = (-7.0, 7.0)  # search bounds; real models are well inside
 
 
 @dataclass(frozen=True)
-class Reliability:
-    """A reliability diagram: images by the confidence of their prediction.
+class Bin:
+    """A bar of a reliability diagram.
 
     Attributes:
-        counts: images in each bin ((m-1)/M, m/M].
-        confidence: their mean confidence; NaN where there are none.
-        accuracy: the fraction of them that is right; NaN where there are none.
-        ece: the expected calibration error.
+        count: number of images whose confidence is in the bin.
+        confidence: their mean confidence; None if there are no images.
+        accuracy: the fraction of them that is correct; None if there are no images.
     """
 
-    counts: Int[np.ndarray, " bins"]
-    confidence: Float[np.ndarray, " bins"]
-    accuracy: Float[np.ndarray, " bins"]
-    ece: float
+    count: int
+    confidence: float | None
+    accuracy: float | None
 
 
-def reliability(
-    confidence: Float[np.ndarray, " n"], right: Bool[np.ndarray, " n"]
-) -> Reliability:
-    """The diagram of predictions; Guo et al. 2017, figure 1 and equations 1 to 3."""
-    bins = calibration_bin(confidence)
-    counts = np.bincount(bins, minlength=CALIBRATION_BINS)
+def reliability_diagram(
+    confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]
+) -> tuple[Bin, ...]:
+    """Returns the accuracy of predictions by their confidence.
 
-    def mean(values: np.ndarray) -> np.ndarray:
-        sums = np.bincount(bins, values.astype(float), minlength=CALIBRATION_BINS)
-        return np.divide(
-            sums, counts, out=np.full(len(counts), np.nan), where=counts > 0
-        )
+    The bins have equal width; bin m of M is ((m-1)/M, m/M]. Guo et al., "On
+    Calibration of Modern Neural Networks", 2017, figure 1.
+    """
+    bins = _bin_indices(confidence)
+    sums = zip(
+        np.bincount(bins, minlength=BINS).tolist(),
+        np.bincount(bins, confidence, minlength=BINS).tolist(),
+        np.bincount(bins, correct, minlength=BINS).tolist(),
+        strict=True,
+    )
+    return tuple(Bin(n, c / n, a / n) if n else Bin(0, None, None) for n, c, a in sums)
 
-    ece = expected_calibration_error(confidence, right)
-    return Reliability(counts, mean(confidence), mean(right), ece)
+
+def expected_calibration_error(
+    confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]
+) -> float:
+    """Returns the mean over images of |accuracy - mean confidence| of the image's bin.
+
+    Guo et al. 2017, equations 1 to 3, with their 15 bins.
+
+    Args:
+        confidence: probability of each image's predicted class.
+        correct: whether the prediction is the label.
+    """
+    # A bin's count times its gap is the difference of two sums.
+    gaps = np.bincount(_bin_indices(confidence), correct - confidence)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def _bin_indices(confidence: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    return np.searchsorted(np.arange(1, BINS) / BINS, confidence)
 
 
 def fit_temperature(
     logits: Float[np.ndarray, "n classes"], labels: Integer[np.ndarray, " n"]
 ) -> float:
-    """The T for which softmax(logits / T) has the least cross-entropy.
+    """Returns the T that minimises the cross-entropy of softmax(logits / T).
 
-    Guo et al., "On Calibration of Modern Neural Networks", 2017, section 4.2. The
-    cross-entropy is convex in 1/T.
+    Guo et al. 2017, section 4.2. The cross-entropy is convex in 1/T.
     """
-
-    def cross_entropy(log_temperature: float) -> float:
-        scaled = log_softmax(logits.astype(np.float64) / np.exp(log_temperature))
-        return -float(scaled[np.arange(len(labels)), labels].mean())
-
+    logits = logits.astype(np.float64)
     found = optimize.minimize_scalar(
-        cross_entropy, bounds=_LOG_TEMPERATURES, method="bounded"
+        lambda log: cross_entropy(logits / np.exp(log), labels).mean(),
+        bounds=_LOG_TEMPERATURES,
+        method="bounded",
     )
     return float(np.exp(found.x))
 
 
-def cross_fitted(
+def scale_cross_validated(
     logits: Float[np.ndarray, "n classes"],
     labels: Integer[np.ndarray, " n"],
     *,
-    folds: int = FOLDS,
     seed: int = 0,
 ) -> Float[np.ndarray, "n classes"]:
-    """Logits, each divided by a temperature fitted on the other folds.
-
-    So that a split can say how well temperatures fitted on such images do, without
-    having seen the image at hand.
-    """
-    fold = np.random.default_rng(seed).permutation(len(labels)) % folds
+    """Divides the logits of each of 5 folds by a temperature fitted on the others."""
+    fold = np.random.default_rng(seed).permutation(len(labels)) % FOLDS
     scaled = logits.astype(np.float64)
-    for number in range(folds):
+    for number in range(FOLDS):
         out = fold == number
         scaled[out] /= fit_temperature(logits[~out], labels[~out])
     return scaled
 
 
-def risk_by_coverage(
-    confidence: Float[np.ndarray, " n"], right: Bool[np.ndarray, " n"]
-) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Coverage, and the fraction of wrong predictions among the most confident.
+def selective_risk(
+    confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
+    """Returns the error rate of the k most confident predictions, for k from 1 to n.
 
-    El-Yaniv, Wiener: "On the Foundations of Noise-free Selective Classification",
-    2010. The area under this curve is the mean of the risks.
+    El-Yaniv and Wiener, "On the Foundations of Noise-free Selective Classification",
+    2010. The area under this risk-coverage curve is its mean.
     """
     order = np.argsort(-confidence, kind="stable")
-    covered = np.arange(1, len(right) + 1)
-    return covered / len(right), np.cumsum(~right[order]) / covered
+    return np.cumsum(~correct[order]) / np.arange(1, len(correct) + 1)

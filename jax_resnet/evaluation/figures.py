@@ -7,44 +7,55 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from jax_resnet.evaluation.assessment import Assessment, Mistake
-from jax_resnet.evaluation.calibration import Reliability
-from jax_resnet.evaluation.metrics import ClassNames
+from jax_resnet.data import DatasetInfo
+from jax_resnet.evaluation.calibration import Bin
+from jax_resnet.evaluation.results import Evaluation, Mistake
 
 
-def draw_reliability(before: Reliability, after: Reliability) -> bytes:
-    """Accuracy by confidence, before and after temperature scaling."""
+def draw_all(
+    evaluation: Evaluation, images: UInt8[np.ndarray, "n h w c"]
+) -> dict[str, bytes]:
+    """Draws every picture; returns them by file name."""
+    calibration = evaluation.calibration
+    return {
+        "reliability.png": draw_reliability(
+            {
+                "as trained": calibration.bins_before,
+                "temperature-scaled": calibration.bins_after,
+            }
+        ),
+        "risk-coverage.png": draw_risk(evaluation.risk),
+        "confusion.png": draw_confusion(evaluation.confusion, evaluation.info),
+        "mistakes.png": draw_mistakes(images, evaluation.mistakes),
+    }
+
+
+def draw_reliability(diagrams: dict[str, tuple[Bin, ...]]) -> bytes:
+    """Draws accuracy by confidence, one reliability diagram for each title."""
     figure = _figure(9.0, 4.2)
-    for axes, title, diagram in zip(
-        figure.subplots(1, 2, sharey=True),
-        ("as trained", "temperature-scaled"),
-        (before, after),
-        strict=True,
-    ):
-        edges = np.linspace(0, 1, len(diagram.counts) + 1)
-        middles, width = (edges[1:] + edges[:-1]) / 2, edges[1]
-        filled = diagram.counts > 0
-        axes.bar(middles[filled], diagram.accuracy[filled], width, color="C0", ec="w")
-        share = diagram.counts / diagram.counts.sum()
+    grid = figure.subplots(1, len(diagrams), sharey=True)
+    for axes, (title, bins) in zip(grid, diagrams.items(), strict=True):
+        middles = (np.arange(len(bins)) + 0.5) / len(bins)
+        width = 1 / len(bins)
+        accuracy = [0.0 if b.accuracy is None else b.accuracy for b in bins]
+        share = np.array([b.count for b in bins]) / sum(b.count for b in bins)
+        axes.bar(middles, accuracy, width, color="C0", ec="w")
         axes.bar(middles, share, width / 3, color="0.25", label="share of the images")
         axes.plot([0, 1], [0, 1], "--", color="0.5", label="calibrated")
-        title = f"{title}: calibration error {100 * diagram.ece:.2f} %"
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", title=title)
-    figure.axes[0].set_ylabel("accuracy")
-    figure.axes[0].legend(loc="upper left")
+    grid[0].set_ylabel("accuracy")
+    grid[0].legend(loc="upper left")
     return _png(figure)
 
 
-def draw_risk(
-    coverage: Float[np.ndarray, " n"], risk: Float[np.ndarray, " n"]
-) -> bytes:
-    """The share of wrong answers if only the most confident ones are given."""
+def draw_risk(risk: Float[np.ndarray, " n"]) -> bytes:
+    """Draws the error rate of the most confident predictions by their number."""
     figure = _figure(6.0, 4.0)
     axes = figure.subplots()
-    axes.plot(100 * coverage, 100 * risk, color="C3")
+    axes.plot(100 * np.arange(1, len(risk) + 1) / len(risk), 100 * risk, color="C3")
     axes.set(
-        xlabel="images answered, the most confident first (%)",
-        ylabel="of them wrong (%)",
+        xlabel="coverage, most confident first (%)",
+        ylabel="error rate (%)",
         xlim=(0, 100),
     )
     axes.set_ylim(bottom=0)
@@ -53,9 +64,9 @@ def draw_risk(
 
 
 def draw_confusion(
-    confusion: Int[np.ndarray, "classes classes"], info: ClassNames
+    confusion: Int[np.ndarray, "classes classes"], info: DatasetInfo
 ) -> bytes:
-    """Each class's images by what they are taken for; superclasses side by side."""
+    """Draws the confusion matrix, with the classes of a superclass side by side."""
     figure = _figure(7.5, 7.0)
     axes = figure.subplots()
     classes = len(confusion)
@@ -63,18 +74,17 @@ def draw_confusion(
     order = np.argsort(groups, kind="stable")
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     picture = axes.imshow(100 * shares[order][:, order], cmap="magma_r", vmin=0)
-    bounds = np.flatnonzero(np.diff(groups[order])) + 0.5
     if info.superclass_names:
+        bounds = np.flatnonzero(np.diff(groups[order])) + 0.5
         middles = (np.r_[-0.5, bounds] + np.r_[bounds, classes - 0.5]) / 2
         axes.set_yticks(middles, info.superclass_names, fontsize=6)
         axes.set_xticks(middles, info.superclass_names, fontsize=6, rotation=90)
-        for bound in bounds:
-            axes.axhline(bound, color="0.7", linewidth=0.5)
-            axes.axvline(bound, color="0.7", linewidth=0.5)
+        axes.hlines(bounds, -0.5, classes - 0.5, color="0.7", linewidth=0.5)
+        axes.vlines(bounds, -0.5, classes - 0.5, color="0.7", linewidth=0.5)
     elif classes <= 30:
         axes.set_yticks(range(classes), info.class_names)
         axes.set_xticks(range(classes), info.class_names, rotation=90)
-    axes.set(xlabel="taken for", ylabel="class")
+    axes.set(xlabel="prediction", ylabel="class")
     figure.colorbar(picture, label="% of the class", shrink=0.8)
     return _png(figure)
 
@@ -82,46 +92,27 @@ def draw_confusion(
 def draw_mistakes(
     images: UInt8[np.ndarray, "n h w c"], mistakes: Sequence[Mistake]
 ) -> bytes:
-    """The images that the model gets wrong with most confidence."""
-    columns = min(5, max(1, len(mistakes)))
-    rows = max(1, -(-len(mistakes) // columns))
-    figure = _figure(1.9 * columns, 2.2 * rows)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
+    """Draws the images of the mistakes, in rows of five."""
+    rows = max(1, -(-len(mistakes) // 5))
+    figure = _figure(9.5, 2.2 * rows)
+    grid = figure.subplots(rows, 5, squeeze=False).ravel()
+    for axes in grid:
         axes.axis("off")
-    for axes, mistake in zip(grid.flat, mistakes, strict=False):
+    for axes, mistake in zip(grid, mistakes, strict=False):
         image = images[mistake.index]
         axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray")
-        axes.set_title(
-            f"{mistake.predicted}, {100 * mistake.confidence:.0f} %\n"
-            f"is {mistake.label}",
-            fontsize=8,
-        )
+        title = f"{mistake.predicted}, {100 * mistake.confidence:.0f} %"
+        axes.set_title(f"{title}\nis {mistake.label}", fontsize=8, parse_math=False)
     return _png(figure)
 
 
-def draw_all(
-    assessment: Assessment, images: UInt8[np.ndarray, "n h w c"], info: ClassNames
-) -> dict[str, bytes]:
-    """Every picture by the name of its file."""
-    calibration = assessment.calibration
-    return {
-        "reliability.png": draw_reliability(calibration.before, calibration.after),
-        "risk-coverage.png": draw_risk(assessment.coverage, assessment.risk),
-        "confusion.png": draw_confusion(assessment.confusion, info),
-        "mistakes.png": draw_mistakes(images, assessment.mistakes),
-    }
-
-
 def _figure(width: float, height: float) -> Any:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # slow to import
 
     return Figure(figsize=(width, height), dpi=110, layout="constrained")
 
 
 def _png(figure: Any) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
     picture = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(picture)
+    figure.savefig(picture, format="png")
     return picture.getvalue()

@@ -1,4 +1,7 @@
-"""The report of an evaluation as Markdown, made of the report in JSON alone."""
+"""The pages of an evaluation and of a comparison in Markdown, rendered from their JSON.
+
+The keys are those of :meth:`~jax_resnet.evaluation.results.Evaluation.as_dict`.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,98 +12,45 @@ Report = Mapping[str, Any]
 
 
 def render(report: Report, pictures: str) -> str:
-    """The page of one model.
+    """Returns the page of one model.
 
     Args:
-        report: as it goes to the JSON file.
-        pictures: the folder of the pictures, as seen from the page.
+        report: the content of the JSON file.
+        pictures: the folder of the pictures, relative to the page.
     """
-    split, level = report["split"], f"{100 * report['interval_level']:.0f} %"
+    calibration = report["calibration"]
+    risks = [
+        [f"{100 * float(coverage):.0f} %", _percent(risk)]
+        for coverage, risk in report["risk_at_coverage"].items()
+    ]
+    confused = [[a, b, str(count)] for a, b, count in report["most_confused"]]
     parts = [
-        f"# {report['title']} on {report['dataset']} {split}",
+        f"# {report['title']} on {report['dataset']} {report['split']}",
         f"Checkpoint {report['checkpoint']}: epoch {report['epoch']}, step "
         f"{report['step']}. {_selection(report)} {report['n']:,} images, on "
         f"{report['device']}.",
-        _figures(report, level),
-        f"Intervals: {level}, bootstrap over the images. They say how the figure would "
-        "vary with other test images, not with other seeds.",
+        render_headline(report),
+        "The intervals are bootstrapped over the images: they cover other test images, "
+        "not other seeds.",
         "## Confidence",
-        f"Temperature {report['calibration']['temperature']:.4f}, fitted on "
-        f"{report['calibration']['fitted_on']}.",
+        f"Temperature {calibration['temperature']:.4f}, fitted on "
+        f"{calibration['fitted_on']}.",
         f"![Reliability]({pictures}/reliability.png)",
-        _risks(report),
+        table(["coverage, most confident first", "error rate"], risks),
         f"![Risk by coverage]({pictures}/risk-coverage.png)",
-    ]
-    if corruptions := report.get("corruptions"):
-        parts += ["## Corruptions", *_corruptions(corruptions)]
-    parts += ["## Classes"]
-    if report["per_superclass"]:
-        parts += [_accuracies("superclass", report["per_superclass"])]
-    parts += [
-        table(
-            ["class", "most often taken for", "images"],
-            [[a, b, str(count)] for a, b, count in report["most_confused"]],
-        ),
+        "## Classes",
+        _accuracies("superclass", report["per_superclass"]),
+        table(["class", "most often confused with", "images"], confused),
         f"![Confusion]({pictures}/confusion.png)",
         _accuracies("class", report["per_class"]),
         "## The most confident mistakes",
         f"![Mistakes]({pictures}/mistakes.png)",
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def render_comparison(comparison: Report) -> str:
-    """The page of several models on the same images."""
-    level = f"{100 * comparison['interval_level']:.0f} %"
-    models = [
-        [model["workdir"], str(model["step"]), *_brief(model)]
-        for model in comparison["models"]
-    ]
-    ensemble = comparison["ensemble"]
-    tests = [
-        [
-            test["first"],
-            test["second"],
-            str(test["only_first"]),
-            str(test["only_second"]),
-            f"{test['p_value']:.3g}",
-        ]
-        for test in comparison["paired_tests"]
-    ]
-    seeds = comparison["top1_over_models"]
-    spread = (
-        f"Mean {_percent(seeds['mean'])}, standard deviation "
-        f"{_percent(seeds['standard_deviation'])} over {len(models)} models"
-    )
-    if seeds["interval"]:
-        low, high = map(_percent, seeds["interval"])
-        spread += f"; {level} interval of the mean (Student) {low} to {high}"
-    figures = [f"top-1 ({level})", "top-5", "loss", "calibration error"]
-    test_header = ["first", "second", "first alone right", "second alone right", "p"]
-    parts = [
-        f"# {len(models)} models on {comparison['dataset']} {comparison['split']}",
-        table(["model", "step", *figures], models),
-        spread + ". It speaks of seeds only if the models differ in nothing else.",
-        "McNemar's exact test on the same images:",
-        table(test_header, tests),
-        "## The ensemble, no single model",
-        table(["", *figures], [[f"all {len(models)} together", *_brief(ensemble)]]),
-        f"Its probabilities are the {ensemble['probabilities']}; it takes the work of "
-        "all of them.",
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _brief(report: Report) -> list[str]:
-    return [
-        _with_interval(report, "top1"),
-        _percent(report["top5"]),
-        f"{report['loss']:.4f}",
-        _percent(report["ece"]),
-    ]
-
-
-def _figures(report: Report, level: str) -> str:
+def render_headline(report: Report) -> str:
+    """Returns the table of the main metrics."""
     calibration = report["calibration"]
     low, high = report["intervals"]["loss"]
     rows = [
@@ -115,52 +65,79 @@ def _figures(report: Report, level: str) -> str:
         rows.append(["superclass top-1", _percent(report["superclass_top1"])])
     if flipped := report.get("tta_flip"):
         top1 = f"{_percent(flipped['top1'])}, loss {flipped['loss']:.4f}"
-        rows.append(["*top-1 with the mirror image too (not the headline)*", top1])
-    return table(["", f"figure ({level} interval)"], rows)
+        rows.append(["*top-1 averaged with the mirror image*", top1])
+    return table(["", f"result ({_level(report)} interval)"], rows)
+
+
+def render_comparison(comparison: Report) -> str:
+    """Returns the page of several models on the same images."""
+    models, ensemble = comparison["models"], comparison["ensemble"]
+    level, over_models = _level(comparison), comparison["top1_over_models"]
+    spread = (
+        f"Mean {_percent(over_models['mean'])}, standard deviation "
+        f"{_percent(over_models['standard_deviation'])} over {len(models)} models"
+    )
+    if over_models["interval"]:
+        low, high = map(_percent, over_models["interval"])
+        spread += f"; {level} interval of the mean (Student) {low} to {high}"
+    header = [f"top-1 ({level})", "top-5", "loss", "calibration error"]
+    rows = [[m["workdir"], str(m["step"]), *_brief(m)] for m in models]
+    tests = [
+        [
+            test["first"],
+            test["second"],
+            str(test["only_first"]),
+            str(test["only_second"]),
+            f"{test['p_value']:.3g}",
+        ]
+        for test in comparison["paired_tests"]
+    ]
+    parts = [
+        f"# {len(models)} models on {comparison['dataset']} {comparison['split']}",
+        table(["model", "step", *header], rows),
+        f"{spread}. This is the spread over seeds only if nothing else differs.",
+        "McNemar's exact test on the same images:",
+        table(["first", "second", "only first correct", "only second", "p"], tests),
+        "## The ensemble",
+        table(["", *header], [[f"all {len(models)} models", *_brief(ensemble)]]),
+        f"Its probabilities are the {ensemble['probabilities']}. It takes the time of "
+        "all models.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _brief(report: Report) -> list[str]:
+    return [
+        _with_interval(report, "top1"),
+        _percent(report["top5"]),
+        f"{report['loss']:.4f}",
+        _percent(report["ece"]),
+    ]
 
 
 def _selection(report: Report) -> str:
     if report["checkpoint"] == "best" and report["selected_on"] == report["split"]:
         return (
-            f"It was selected on `{report['split']}`, the split it is measured on, and "
-            "is therefore optimistic."
+            f"It was selected on `{report['split']}`, the split it is evaluated on, so "
+            "the results are optimistic."
         )
-    return f"The run selects on `{report['selected_on']}`."
-
-
-def _risks(report: Report) -> str:
-    rows = [
-        [f"{100 * float(coverage):.0f} %", _percent(risk)]
-        for coverage, risk in report["risk_at_coverage"].items()
-    ]
-    return table(["answered, the most confident first", "of them wrong"], rows)
-
-
-def _corruptions(corruptions: Mapping[str, Any]) -> list[str]:
-    strengths = next(iter(corruptions["top1"].values()))
-    rows = [
-        [name, *map(_percent, row), _percent(sum(row) / len(row))]
-        for name, row in corruptions["top1"].items()
-    ]
-    header = ["", *(f"strength {i + 1}" for i in range(len(strengths))), "mean"]
-    return [
-        table(header, rows),
-        f"Top-1 on the first {corruptions['n']:,} images; without corruption "
-        f"{_percent(corruptions['clean_top1'])}. The corruptions are this project's "
-        "own, not those of CIFAR-100-C.",
-    ]
+    return f"The run selects its best checkpoint on `{report['selected_on']}`."
 
 
 def _accuracies(title: str, groups: Sequence[Mapping[str, Any]]) -> str:
     known = [group for group in groups if group["accuracy"] is not None]
     ranked = sorted(known, key=lambda group: -group["accuracy"])
     rows = [[g["name"], _percent(g["accuracy"]), str(g["count"])] for g in ranked]
-    return table([title, "top-1", "images"], rows)
+    return table([title, "top-1", "images"], rows) if rows else ""
 
 
 def _with_interval(report: Report, name: str) -> str:
     low, high = map(_percent, report["intervals"][name])
     return f"{_percent(report[name])} ({low} to {high})"
+
+
+def _level(report: Report) -> str:
+    return f"{100 * report['interval_level']:.0f} %"
 
 
 def _percent(fraction: float) -> str:

@@ -1,62 +1,52 @@
-"""How far a figure can be trusted: intervals over images and seeds, paired tests."""
+"""Confidence intervals of metrics, over images and over runs, and a paired test."""
 
-import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy import stats
 
 RESAMPLES = 2000
 LEVEL = 0.95
 
-
-@dataclass(frozen=True)
-class Interval:
-    """A confidence interval of level :data:`LEVEL`."""
-
-    low: float
-    high: float
+Interval = tuple[float, float]
 
 
-def bootstrap(values: Float[np.ndarray, "n k"], *, seed: int = 0) -> list[Interval]:
-    """Percentile intervals of the means of k figures, over resampled images.
+def bootstrap_intervals(
+    values: Float[np.ndarray, "n k"], *, seed: int = 0
+) -> list[Interval]:
+    """Returns percentile bootstrap intervals of the mean of each column.
 
-    Efron, Tibshirani: "An Introduction to the Bootstrap", 1993, section 13.3.
+    Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3.
 
     Args:
-        values: of each image: right or not as 1 or 0, its loss, ...
-        seed: of the resampling.
+        values: k values for each of n images, at least two, such as losses.
+        seed: of the resampling of images, which all columns share.
     """
-    rng = np.random.default_rng(seed)
-    n = len(values)
-    # How often each image is drawn; the draws of one resample sum to n.
-    means = np.stack(
-        [
-            np.bincount(rng.integers(n, size=n), minlength=n) @ values / n
-            for _ in range(RESAMPLES)
-        ]
-    )
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(means, [tail, 1 - tail], axis=0)
-    return [Interval(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+    low, high = stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        batch=20,  # a batch fits into the caches
+        confidence_level=LEVEL,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return list(zip(low.tolist(), high.tolist(), strict=True))
 
 
-def over_seeds(figures: Sequence[float]) -> tuple[float, float, Interval | None]:
-    """Mean, standard deviation, and Student's interval of the mean over runs.
+def mean_over_runs(values: Sequence[float]) -> tuple[float, float, Interval | None]:
+    """Returns mean, sample standard deviation, and Student's interval of the mean.
 
-    The standard deviation is 0, and the interval None, for a single run.
+    A single run has a standard deviation of 0 and no interval.
     """
-    mean = statistics.fmean(figures)
-    if len(figures) < 2:
+    mean = float(np.mean(values))
+    if len(values) < 2:
         return mean, 0.0, None
-    from scipy import stats  # takes a while to import
-
-    deviation = statistics.stdev(figures)
-    quantile = float(stats.t.ppf((1 + LEVEL) / 2, len(figures) - 1))
-    half = quantile * deviation / math.sqrt(len(figures))
-    return mean, deviation, Interval(mean - half, mean + half)
+    error = stats.sem(values)
+    low, high = stats.t.interval(LEVEL, len(values) - 1, loc=mean, scale=error)
+    return mean, float(np.std(values, ddof=1)), (float(low), float(high))
 
 
 @dataclass(frozen=True)
@@ -64,9 +54,9 @@ class PairedTest:
     """McNemar's exact test of two models on the same images.
 
     Attributes:
-        only_first: images that the first alone has right.
-        only_second: images that the second alone has right.
-        p_value: of the hypothesis that both are right equally often.
+        only_first: number of images that only the first model classifies correctly.
+        only_second: number of images that only the second model does.
+        p_value: two-sided, under the hypothesis that both numbers are equally likely.
     """
 
     only_first: int
@@ -77,17 +67,11 @@ class PairedTest:
 def mcnemar(
     first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]
 ) -> PairedTest:
-    """Compares which images two models have right.
+    """Compares two models by which images they classify correctly.
 
-    McNemar 1947; exact: of the images that one alone has right, each model has half
-    under the hypothesis. 1 if there are none.
+    McNemar 1947, as an exact binomial test on the images where the models differ.
     """
-    from scipy import stats  # takes a while to import
-
-    only_first = int(np.sum(first & ~second))
-    only_second = int(np.sum(second & ~first))
+    only_first, only_second = int(np.sum(first & ~second)), int(np.sum(second & ~first))
     differing = only_first + only_second
-    p_value = 1.0
-    if differing:
-        p_value = float(stats.binomtest(only_first, differing).pvalue)
-    return PairedTest(only_first, only_second, p_value)
+    p_value = stats.binomtest(only_first, differing).pvalue if differing else 1.0
+    return PairedTest(only_first, only_second, float(p_value))

@@ -1,0 +1,277 @@
+"""The results of an evaluation, from the logits and labels of a split."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Integer
+from scipy.special import log_softmax
+
+from jax_resnet.data import DatasetInfo
+from jax_resnet.evaluation import calibration
+from jax_resnet.evaluation.metrics import (
+    confusion_matrix,
+    cross_entropy,
+    label_ranks,
+    mean_log_probabilities,
+)
+from jax_resnet.evaluation.statistics import (
+    LEVEL,
+    Interval,
+    bootstrap_intervals,
+    mcnemar,
+    mean_over_runs,
+)
+from jax_resnet.runtime.errors import UserError
+
+MOST_CONFUSED = 10  # pairs of classes
+MISTAKES = 25
+COVERAGES = (0.5, 0.8, 0.9, 0.95, 1.0)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The effect of temperature scaling.
+
+    Attributes:
+        temperature: to divide logits by.
+        fitted_on: describes the images that it was fitted on.
+        loss_after: cross-entropy of the scaled logits.
+        ece_after: expected calibration error of the scaled logits.
+        bins_before: reliability diagram of the logits as they are.
+        bins_after: reliability diagram of the scaled logits.
+    """
+
+    temperature: float
+    fitted_on: str
+    loss_after: float
+    ece_after: float
+    bins_before: tuple[calibration.Bin, ...]
+    bins_after: tuple[calibration.Bin, ...]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An image with a wrong prediction; ``index`` is its place in the split."""
+
+    index: int
+    label: str
+    predicted: str
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The results of a model on n images. Fractions are in [0, 1].
+
+    Attributes:
+        info: the data set.
+        top1: fraction of the images whose prediction is the label.
+        top5: fraction of the images whose label is among the five largest logits.
+        loss: mean cross-entropy in nats.
+        ece: expected calibration error.
+        intervals: bootstrap intervals of ``top1``, ``top5`` and ``loss``.
+        calibration: the effect of temperature scaling.
+        mistakes: the most confident mistakes.
+        confusion: number of images by class (row) and prediction (column).
+        risk: error rate of the k most confident predictions, for each k.
+        correct: whether the prediction is the label, for each image.
+        logits: of each image.
+        labels: of each image.
+    """
+
+    info: DatasetInfo
+    top1: float
+    top5: float
+    loss: float
+    ece: float
+    intervals: dict[str, Interval]
+    calibration: Calibration
+    mistakes: tuple[Mistake, ...]
+    confusion: Int[np.ndarray, "classes classes"]
+    risk: Float[np.ndarray, " n"]
+    correct: Bool[np.ndarray, " n"]
+    logits: Float[np.ndarray, "n classes"]
+    labels: Integer[np.ndarray, " n"]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the results, also by class and by superclass, for JSON."""
+        n, names = len(self.correct), self.info.superclass_names
+        superclasses = _superclass_confusion(self.confusion, self.info)
+        return {
+            "n": n,
+            "top1": self.top1,
+            "top5": self.top5,
+            "loss": self.loss,
+            "ece": self.ece,
+            "superclass_top1": float(superclasses.trace() / n) if names else None,
+            "per_class": _accuracies(self.info.class_names, self.confusion),
+            "per_superclass": _accuracies(names, superclasses),
+            "most_confused": _most_confused(self.info.class_names, self.confusion),
+            "interval_level": LEVEL,
+            "intervals": self.intervals,
+            "calibration": asdict(self.calibration),
+            "risk_at_coverage": {
+                str(c): float(self.risk[max(0, round(c * n) - 1)]) for c in COVERAGES
+            },
+            "risk_coverage_area": float(self.risk.mean()),
+            "mistakes": [asdict(mistake) for mistake in self.mistakes],
+            "confusion": self.confusion.tolist(),
+        }
+
+
+def evaluate(
+    logits: Float[np.ndarray, "n classes"],
+    labels: Integer[np.ndarray, " n"],
+    info: DatasetInfo,
+    *,
+    split: str,
+    held_out: tuple[Float[np.ndarray, "m classes"], Integer[np.ndarray, " m"]]
+    | None = None,
+) -> Evaluation:
+    """Computes all results from the logits of a split.
+
+    Args:
+        logits: one row for each image.
+        labels: the class of each image.
+        info: the data set, which names the classes.
+        split: name of the split.
+        held_out: logits and labels of images that were held out of training, to fit
+            the temperature on. Without them it is cross-validated on the split.
+
+    Raises:
+        UserError: if a logit is not finite, or there is only one image.
+    """
+    if not np.isfinite(logits).all():
+        raise UserError("the model's logits are not finite: use another checkpoint")
+    if len(labels) < 2:
+        raise UserError(f"{split} has a single image: intervals need at least two")
+    ranks, losses = label_ranks(logits, labels), cross_entropy(logits, labels)
+    correct, confidence = ranks < 1, _confidence(logits)
+    values = np.stack([correct, ranks < 5, losses], axis=1)
+    intervals = bootstrap_intervals(values)
+    return Evaluation(
+        info=info,
+        top1=float(correct.mean()),
+        top5=float((ranks < 5).mean()),
+        loss=float(losses.mean()),
+        ece=calibration.expected_calibration_error(confidence, correct),
+        intervals=dict(zip(("top1", "top5", "loss"), intervals, strict=True)),
+        calibration=_calibrate(logits, labels, split, held_out),
+        mistakes=_mistakes(logits, labels, info.class_names),
+        confusion=confusion_matrix(logits, labels),
+        risk=calibration.selective_risk(confidence, correct),
+        correct=correct,
+        logits=logits,
+        labels=labels,
+    )
+
+
+def compare(
+    names: Sequence[str], evaluations: Sequence[Evaluation], *, split: str
+) -> dict[str, Any]:
+    """Compares several models on the same images, and evaluates their ensemble.
+
+    Args:
+        names: one for each model.
+        evaluations: one for each model.
+        split: name of the split.
+
+    Returns:
+        Spread of the top-1, ensemble, and a paired test of each two models, for JSON.
+    """
+    first = evaluations[0]
+    mean, deviation, interval = mean_over_runs([e.top1 for e in evaluations])
+    # Temperatures are left out: they may have been fitted on these very images.
+    logits = mean_log_probabilities([e.logits for e in evaluations])
+    ensemble = evaluate(logits, first.labels, first.info, split=split)
+    pairs = itertools.combinations(zip(names, evaluations, strict=True), 2)
+    return {
+        "interval_level": LEVEL,
+        "top1_over_models": {
+            "mean": mean,
+            "standard_deviation": deviation,
+            "interval": interval,
+        },
+        "ensemble": {
+            "members": len(evaluations),
+            "probabilities": "mean of softmax(logits), without temperatures",
+            **ensemble.as_dict(),
+        },
+        "paired_tests": [
+            {"first": a, "second": b, **asdict(mcnemar(one.correct, other.correct))}
+            for (a, one), (b, other) in pairs
+        ],
+    }
+
+
+def _confidence(logits: np.ndarray) -> np.ndarray:
+    return np.exp(log_softmax(logits.astype(np.float64), axis=1).max(axis=1))
+
+
+def _calibrate(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    split: str,
+    held_out: tuple[np.ndarray, np.ndarray] | None,
+) -> Calibration:
+    if held_out is not None:
+        temperature = calibration.fit_temperature(*held_out)
+        scaled = logits.astype(np.float64) / temperature
+        fitted_on = f"{len(held_out[1]):,} training images that were held out"
+    else:
+        temperature = calibration.fit_temperature(logits, labels)
+        scaled = calibration.scale_cross_validated(logits, labels)
+        fitted_on = (
+            f"{split} itself; the results with it are cross-validated: each of "
+            f"{calibration.FOLDS} folds is scaled by a temperature fitted on the others"
+        )
+    correct, confidence = logits.argmax(axis=1) == labels, _confidence(scaled)
+    return Calibration(
+        temperature=temperature,
+        fitted_on=fitted_on,
+        loss_after=float(cross_entropy(scaled, labels).mean()),
+        ece_after=calibration.expected_calibration_error(confidence, correct),
+        bins_before=calibration.reliability_diagram(_confidence(logits), correct),
+        bins_after=calibration.reliability_diagram(confidence, correct),
+    )
+
+
+def _mistakes(
+    logits: np.ndarray, labels: np.ndarray, names: Sequence[str]
+) -> tuple[Mistake, ...]:
+    predicted, confidence = logits.argmax(axis=1), _confidence(logits)
+    order = np.argsort(-confidence, kind="stable")
+    wrong = order[predicted[order] != labels[order]]
+    return tuple(
+        Mistake(int(i), names[labels[i]], names[predicted[i]], float(confidence[i]))
+        for i in wrong[:MISTAKES]
+    )
+
+
+def _superclass_confusion(confusion: np.ndarray, info: DatasetInfo) -> np.ndarray:
+    """Adds up the confusion matrix over the classes of each superclass."""
+    shape = len(info.superclass_names), len(confusion)
+    member = np.zeros(shape, np.int64)  # row: superclass, column: class
+    member[list(info.superclass_of), np.arange(len(info.superclass_of))] = 1
+    return member @ confusion @ member.T
+
+
+def _accuracies(names: Sequence[str], confusion: np.ndarray) -> list[dict[str, Any]]:
+    counts, hits = confusion.sum(axis=1).tolist(), confusion.diagonal().tolist()
+    return [
+        {"name": name, "count": count, "accuracy": hit / count if count else None}
+        for name, count, hit in zip(names, counts, hits, strict=True)
+    ]
+
+
+def _most_confused(
+    names: Sequence[str], confusion: np.ndarray
+) -> list[tuple[str, str, int]]:
+    """Returns class, prediction and number of images, most images first."""
+    wrong = confusion - np.diag(confusion.diagonal())
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSED]
+    pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
+    return [(names[a], names[b], int(wrong[a, b])) for a, b in pairs if wrong[a, b]]
