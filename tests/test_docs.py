@@ -17,8 +17,10 @@ import tomllib
 import jax
 import numpy as np
 import pytest
+import yaml
 from command_line import JAX_SETTINGS, ROOT
 
+import jax_resnet
 from jax_resnet import config, export
 
 GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -186,6 +188,12 @@ def anchors(page):
     headings = re.findall(r"^#+ (.*)$", prose(page), re.M)
     kept = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
     return {heading.replace(" ", "-") for heading in kept}
+
+
+def test_versions_agree():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == jax_resnet.__version__
+    assert f"## {jax_resnet.__version__} " in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_readme_is_short():
