@@ -20,7 +20,6 @@ import pytest
 import yaml
 from command_line import JAX_SETTINGS, ROOT
 
-import jax_resnet
 from jax_resnet import config, export
 
 GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -192,8 +191,9 @@ def anchors(page):
 
 def test_versions_agree():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert citation["version"] == jax_resnet.__version__
-    assert f"## {jax_resnet.__version__} " in (ROOT / "CHANGELOG.md").read_text()
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert citation["version"] == version
+    assert f"## {version} " in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_readme_is_short():
