@@ -79,7 +79,7 @@ class Field:
         return None
 
 
-# All but the settings of augmentations, which augment/validation.py checks.
+# All but the settings of augmentations, which augment/compose.py checks.
 FIELDS = {
     "seed": Field(int, least=0, most=2**32 - 1),
     "model.depth": Field(int, most=2000),

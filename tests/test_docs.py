@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import yaml
 from command_line import JAX_SETTINGS, ROOT
+from test_layout import LAYERS
 
 from jax_resnet import config, export
 
@@ -134,12 +135,18 @@ def test_options_exist(monkeypatch):
 def test_fields_exist():
     settings = config.load(str(ROOT / "configs/resnet56.py"))
     fields = config.flatten(settings)
-    for page in PAGES:
+    for page in [*GUIDES, ROOT / "CONTRIBUTING.md"]:
         for code in inline_code(page):
             code = re.sub(r"^--config\.", "", code)
             match = re.match(r"([a-z]+)\.[a-z_.]+", code)
             if match and match.group(1) in settings and not code.endswith(".py"):
                 assert match.group() in fields, f"{name_of(page)}: {code}"
+
+
+def test_layout_has_the_order_of_imports():
+    page = (ROOT / "docs/layout.md").read_text()
+    rows = re.findall(r"^\d+\. ((?:`\w+`(?:, )?)+)$", page, re.M)
+    assert [set(re.findall(r"\w+", row)) for row in rows] == LAYERS
 
 
 def test_recipes_set_fields():
@@ -166,7 +173,7 @@ def test_constants_exist():
     sources = [*ROOT.glob("jax_resnet/**/*.py"), *ROOT.glob("tests/*.py")]
     names = {name for s in sources for name in re.findall(r"\w+", s.read_text())}
     for code in inline_code(ROOT / "CONTRIBUTING.md"):
-        if re.fullmatch(r"_?[A-Z]{4,}", code):
+        if re.fullmatch(r"_?[A-Z_]{4,}", code):
             assert code in names, code
 
 

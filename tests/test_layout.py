@@ -14,7 +14,7 @@ LAYERS = [
     {"predict"},
     {"reporting"},
     {"checkpoint", "distributed"},
-    {"augment", "data", "model", "config", "fields"},
+    {"augment", "data", "model", "config"},
     {"runtime"},
 ]
 ROOT = Path(jax_resnet.__file__).parent
