@@ -7,13 +7,6 @@ from pathlib import Path
 
 from command_line import command
 
-# A rate at which the rounding of float32 does not grow to be seen.
-FIFTY_STEPS = (
-    "--config.data.train_split=train[:320]",
-    "--config.train.epochs=5",
-    "--config.optimizer.learning_rate=0.001",
-)
-
 
 def free_port():
     with socket.socket() as listener:
@@ -22,13 +15,15 @@ def free_port():
 
 
 class Group:
-    """Processes of one run; what they print goes to files beside the workdir."""
+    """Two processes of one run, with their output in files beside the workdir.
 
-    def __init__(
-        self, tiny, workdir, count, *arguments, devices=1, own=(), slurm=False
-    ):
+    ``slurm`` gives them their places by SLURM's environment; ``own`` has the arguments
+    of each.
+    """
+
+    def __init__(self, tiny, workdir, *arguments, devices=1, slurm=False, own=((), ())):
         port = free_port()
-        self._logs = [Path(f"{workdir}.{index}.log") for index in range(count)]
+        self._logs = [Path(f"{workdir}.{index}.log") for index in range(2)]
         self._processes = []
         for index, log in enumerate(self._logs):
             environment = {
@@ -36,26 +31,25 @@ class Group:
                 "JAX_NUM_CPU_DEVICES": str(devices),
                 "PYTHONUNBUFFERED": "1",
             }
+            place = [
+                f"--coordinator=127.0.0.1:{port}",
+                "--num-processes=2",
+                f"--process-id={index}",
+            ]
             if slurm:
                 place = ["--distributed"]
                 environment |= {
                     "SLURM_JOB_ID": "7",
                     "SLURM_STEP_NODELIST": "localhost",
-                    "SLURM_NTASKS": str(count),
+                    "SLURM_NTASKS": "2",
                     "SLURM_PROCID": str(index),
                     "SLURM_LOCALID": str(index),
                     "JAX_COORDINATOR_PORT": str(port),
                 }
-            else:
-                place = [
-                    f"--coordinator=127.0.0.1:{port}",
-                    f"--num-processes={count}",
-                    f"--process-id={index}",
-                ]
             words = command(tiny._replace(devices=0), workdir, *place, *arguments)
             with log.open("w") as file:
                 process = subprocess.Popen(
-                    [*words, *(own[index] if own else ())],
+                    [*words, *own[index]],
                     env=environment,
                     stdout=file,
                     stderr=subprocess.STDOUT,
@@ -76,11 +70,12 @@ class Group:
     def log(self, index):
         return self._logs[index].read_text()
 
-    def wait_for(self, pattern, index=0):
-        while not re.search(pattern, self.log(index)):
-            assert self[index].poll() is None, self.log(index)
+    def wait_for(self, pattern):
+        """Waits until the first process has printed the pattern."""
+        while not re.search(pattern, self.log(0)):
+            assert self[0].poll() is None, self.log(0)
             try:
-                self[index].wait(timeout=0.05)
+                self[0].wait(timeout=0.05)
             except subprocess.TimeoutExpired:
                 continue
 
