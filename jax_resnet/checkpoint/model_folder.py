@@ -80,9 +80,9 @@ def write(folder: Path, model: StoredModel) -> None:
     }
     # The digest is of what will be read: JSON turns tuples into lists.
     config["digests"][CONFIG] = digest_json(json.loads(json.dumps(config)))
-    with new_file(folder / WEIGHTS, durable=True) as file:
+    with new_file(folder / WEIGHTS) as file:
         file.write(weights)
-    with new_file(folder / CONFIG, durable=True) as file:
+    with new_file(folder / CONFIG) as file:
         file.write((json.dumps(config, indent=2) + "\n").encode())
 
 

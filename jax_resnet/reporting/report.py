@@ -19,7 +19,7 @@ from jax_resnet.checkpoint.history import EpochRecord, best_epoch, throughput
 from jax_resnet.checkpoint.metadata import RunMetadata
 from jax_resnet.reporting.curves import draw_curves
 from jax_resnet.reporting.log import Final, render_log
-from jax_resnet.runtime.files import naming_file, write_atomically
+from jax_resnet.runtime.files import write_atomically, write_errors_explained
 
 SECONDS_BETWEEN_CURVES = 30.0
 
@@ -66,7 +66,7 @@ class _Events:
 
         self._folder = folder
         start = SessionLog(status=SessionLog.START)
-        with naming_file(folder):
+        with write_errors_explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
             # The file's name has a resolution of seconds: the step sets it apart.
             self._writer = EventsWriter(str(folder / "events"), f".{purge_step:09}")
@@ -92,12 +92,12 @@ class _Events:
         event = Event(
             wall_time=time.time(), step=record["step"], summary=Summary(value=values)
         )
-        with naming_file(self._folder):
+        with write_errors_explained(self._folder):
             self._writer.write_event(event)
             self._writer.flush()
 
     def close(self) -> None:
-        with naming_file(self._folder):
+        with write_errors_explained(self._folder):
             self._writer.close()
 
 
@@ -129,7 +129,7 @@ class Report:
         """
         self._workdir = Path(workdir)
         self._drawn = -math.inf
-        with naming_file(self._workdir):
+        with write_errors_explained(self._workdir):
             self._workdir.mkdir(parents=True, exist_ok=True)
         self._write("config.json", _json(metadata.config, indent=2))
         self._write_views(metadata, final=None)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Writes files that appear whole or not at all."""
 
 import contextlib
 import os
@@ -10,27 +10,23 @@ from jax_resnet.runtime.errors import UserError
 
 
 @contextlib.contextmanager
-def new_file(
-    path: Path, *, durable: bool = False, shared: bool = False
-) -> Iterator[BinaryIO]:
-    """Opens a file that replaces ``path`` when the block ends, or not at all.
+def new_file(path: Path, *, shared: bool = False) -> Iterator[BinaryIO]:
+    """Opens a file that replaces ``path`` once it is whole and on the disk.
 
     Args:
-        path: in a folder that exists.
-        durable: it is on the disk when the block ends, should the power fail.
-        shared: other processes may be writing ``path`` too. Otherwise what a killed
-            process leaves behind is overwritten by the next.
+        path: a path in an existing folder.
+        shared: other processes may be writing ``path`` as well. Without it, the next
+            process overwrites what a killed one has left.
 
     Raises:
-        OSError: if it cannot be written; what was at ``path`` is as it was.
+        OSError: if it cannot be written; ``path`` is then as it was.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid() if shared else 'tmp'}")
     try:
         with temporary.open("wb") as file:
             yield file
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         with contextlib.suppress(OSError):
@@ -38,28 +34,24 @@ def new_file(
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replaces a file in one move: readers see the old content or the new.
+    """Replaces a file at once, so that readers see its old content or the new.
 
-    What is no plain file, such as ``/dev/stdout`` or a link, is written to as it is.
-
-    Args:
-        path: The file, in a folder that exists.
-        data: Its new content.
+    Links and devices such as ``/dev/stdout`` are written to as they are.
 
     Raises:
-        UserError: It cannot be written; the old file is as it was.
+        UserError: if it cannot be written; the file is then as it was.
     """
-    with naming_file(path):
+    with write_errors_explained(path):
         if path.is_symlink() or (path.exists() and not path.is_file()):
             path.write_bytes(data)
             return
-        with new_file(path, durable=True) as file:
+        with new_file(path) as file:
             file.write(data)
 
 
 @contextlib.contextmanager
-def naming_file(path: Path) -> Iterator[None]:
-    """Turns what the operating system refuses into a line that names the file."""
+def write_errors_explained(path: Path) -> Iterator[None]:
+    """Turns an OSError into a UserError that names the file."""
     try:
         yield
     except OSError as error:
@@ -71,7 +63,7 @@ def naming_file(path: Path) -> Iterator[None]:
 
 def cache_folder() -> Path:
     """Returns ``$JAX_RESNET_CACHE``, or ``jax_resnet`` in the user's cache folder."""
-    if own := os.environ.get("JAX_RESNET_CACHE"):
-        return Path(own)
+    if folder := os.environ.get("JAX_RESNET_CACHE"):
+        return Path(folder)
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.path.expanduser(base)) / "jax_resnet"  # noqa: PTH111 (may lack HOME)

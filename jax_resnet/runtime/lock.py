@@ -1,10 +1,9 @@
-"""A run directory belongs to one process at a time."""
+"""Locks a run directory, which belongs to one process at a time."""
 
 import contextlib
 import fcntl
 import os
 import socket
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,24 +12,20 @@ from jax_resnet.runtime.errors import UserError
 
 @contextlib.contextmanager
 def workdir_lock(workdir: Path) -> Iterator[None]:
-    """Creates the directory and holds its lock, which dies with the process.
+    """Creates a directory and holds its lock, which ends with the process.
 
     Raises:
-        UserError: if the directory cannot be made or written, or another process
-            holds it.
+        UserError: if the directory cannot be written, or another process holds it.
     """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        # A lock file alone can be open to us in a directory that is not.
-        with tempfile.TemporaryFile(dir=workdir):
-            pass
-        # Unbuffered, as what cannot be written would fail again when it is closed.
-        lock = (workdir / ".lock").open("a+b", buffering=0)
-    except OSError as error:
-        raise _unwritable(workdir, error) from error
-    with lock:
+    with contextlib.ExitStack() as stack:
         try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            # Unbuffered, so that a full disk raises here and not on closing.
+            lock = (workdir / ".lock").open("a+b", buffering=0)
+            stack.enter_context(lock)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         except BlockingIOError:
             lock.seek(0)
             holder = lock.read().decode(errors="replace").strip()
@@ -38,16 +33,9 @@ def workdir_lock(workdir: Path) -> Iterator[None]:
                 f"workdir {str(workdir)!r} is in use by {holder}; "
                 "wait for it, stop it, or choose another with --workdir"
             ) from None
-        try:
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         except OSError as error:
-            raise _unwritable(workdir, error) from error
+            raise UserError(
+                f"cannot write to workdir {str(workdir)!r}: {error.strerror}; make "
+                "room, or choose another with --workdir"
+            ) from error
         yield
-
-
-def _unwritable(workdir: Path, error: OSError) -> UserError:
-    return UserError(
-        f"cannot write to workdir {str(workdir)!r}: {error.strerror}; make room, or "
-        "choose another with --workdir"
-    )

@@ -1,9 +1,13 @@
+import os
+from pathlib import Path
+
 import pytest
 
-from jax_resnet.runtime.files import new_file
+from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.files import new_file, write_atomically
 
 
-@pytest.mark.parametrize("settings", [{}, {"durable": True}, {"shared": True}])
+@pytest.mark.parametrize("settings", [{}, {"shared": True}])
 def test_a_file_appears_whole(tmp_path, settings):
     (tmp_path / "a").write_bytes(b"old")
     with new_file(tmp_path / "a", **settings) as file:
@@ -20,8 +24,18 @@ def test_an_interrupted_file_does_not_appear(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_process_left_is_overwritten(tmp_path):
-    (tmp_path / ".a.tmp").write_bytes(b"a longer half of a file")
-    with new_file(tmp_path / "a") as file:
-        file.write(b"new")
-    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"new"]
+def test_links_and_pipes_are_written_to(tmp_path):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "link").symlink_to("file")
+    write_atomically(tmp_path / "link", b"new")
+    assert (tmp_path / "file").read_text() == "new"
+    assert (tmp_path / "link").is_symlink()
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as file, os.fdopen(writer, "wb"):
+        write_atomically(Path(f"/dev/fd/{writer}"), b"through a pipe")
+        assert file.read1() == b"through a pipe"
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"missing/x: No such file"):
+        write_atomically(tmp_path / "missing" / "x", b"")

@@ -11,23 +11,27 @@ from jax_resnet.runtime.signals import RESERVED_SECONDS, Interrupt
 
 @pytest.fixture
 def hangup():
-    """Sets what SIGHUP does, until the test ends."""
+    """Sets the handler of SIGHUP until the test ends."""
     before = signal.getsignal(signal.SIGHUP)
     yield lambda handler: signal.signal(signal.SIGHUP, handler)
     signal.signal(signal.SIGHUP, before)
 
 
-def test_a_signal_is_noted(hangup, capfd):
+def test_the_first_signal_is_noted_and_the_second_exits(hangup, capfd, monkeypatch):
+    codes = queue.SimpleQueue()
+    monkeypatch.setattr(os, "_exit", codes.put)
     hangup(signal.SIG_DFL)
     with Interrupt() as interrupt, interrupt.working():
         assert not interrupt.is_due(1e9)
         os.kill(os.getpid(), signal.SIGHUP)
         assert interrupt.is_due(0.0)
-        assert interrupt.exit_code == 129
+        assert (interrupt.exit_code, interrupt.reason) == (129, "SIGHUP")
         text, started = "", time.monotonic()
         while not text and time.monotonic() - started < 10:
             text = capfd.readouterr().err
-    assert text.strip() == "SIGHUP: saving and stopping"
+        assert text.strip() == "SIGHUP: saving and stopping"
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert codes.get(timeout=10) == 129
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
 
 
@@ -38,13 +42,11 @@ def test_nohup_is_respected(hangup):
         assert not interrupt.is_due(0.0)
 
 
-def test_between_two_runs_there_is_nothing_to_save(hangup, monkeypatch):
+def test_a_signal_exits_when_there_is_nothing_to_save(hangup, monkeypatch):
     hangup(signal.SIG_DFL)
     codes = queue.SimpleQueue()
     monkeypatch.setattr(os, "_exit", codes.put)
-    with Interrupt() as interrupt:
-        with interrupt.working():
-            pass
+    with Interrupt():
         os.kill(os.getpid(), signal.SIGHUP)
         assert codes.get(timeout=10) == 129
 
