@@ -1,1 +1,1 @@
-"""A search for a better recipe."""
+"""Compares training recipes by successive halving."""

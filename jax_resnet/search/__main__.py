@@ -10,14 +10,19 @@ from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.lock import workdir_lock
 from jax_resnet.runtime.signals import Interrupt
 from jax_resnet.search.halving import Search
-from jax_resnet.search.recipes import Base, ablation, parse_rungs, read_recipes
+from jax_resnet.search.recipes import (
+    BaseConfig,
+    ablation,
+    parse_rungs,
+    read_recipes,
+)
 from jax_resnet.training.seeds import parse_seeds
 
-HOLDOUT = 5000  # images, where neither the command line nor the config says
+HOLDOUT = 5000  # images, unless the command line or the config chooses
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Runs the command line; returns its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options, overrides = _parser().parse_known_args(arguments)
     settings = config.load(options.config, overrides)
@@ -26,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not 0 < options.keep <= 1:
         raise UserError(f"--keep must be above 0 and at most 1, not {options.keep:g}")
     holdout = options.holdout or settings.data.holdout or HOLDOUT
-    base = Base(options.config, (*overrides, f"--config.data.holdout={holdout}"))
+    base = BaseConfig(options.config, (*overrides, f"--config.data.holdout={holdout}"))
     recipes = read_recipes(options.recipes)
     if options.ablate is not None:
         recipes = ablation(recipes, options.ablate)
@@ -35,53 +40,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     seeds = parse_seeds(options.seeds)
     with Interrupt(options.max_seconds) as interrupt, workdir_lock(options.workdir):
-        search = Search(base, recipes, options.workdir, rungs, seeds, interrupt)
-        return 0 if search.run(options.keep) else interrupt.exit_code
+        search = Search(base, recipes, options.workdir, seeds, interrupt)
+        return 0 if search.run(rungs, options.keep) else interrupt.exit_code
 
 
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m jax_resnet.search",
-        description="Trains recipes and ranks them on images held out of training; "
-        "goes on with the unfinished search in the workdir.",
+        description="Ranks recipes on images held out of training, by successive "
+        "halving. Continues the unfinished search of a workdir.",
         epilog="Fields of the base config are set by name, as in "
         "--config.train.batch_size=256",
     )
-    parser.add_argument("--config", required=True, help="the base of all recipes")
+    parser.add_argument("--config", required=True, help="the base config")
     parser.add_argument(
         "--recipes",
         required=True,
         type=Path,
         metavar="FILE.toml",
-        help="a table for each recipe, of the fields that it sets, such as "
+        help="a table for each recipe: the fields that it sets, such as "
         "optimizer.warmup_epochs = 5.0, and why",
     )
     parser.add_argument("--workdir", type=Path, default=Path("runs/search"))
-    parser.add_argument("--seeds", default="0,1,2", help="of each recipe; 0,1,2")
+    parser.add_argument(
+        "--seeds", default="0,1,2", help="of each recipe (default: 0,1,2)"
+    )
     parser.add_argument(
         "--epochs",
-        help="such as 15,50,150: of the runs of each rung; default as the config says",
+        help="epochs of each rung, such as 15,50,150 (default: those of the config)",
     )
     parser.add_argument(
         "--keep",
         type=float,
         default=0.5,
-        help="the part of the recipes that goes on to the next rung; 0.5",
+        help="fraction of the recipes to promote to the next rung (default: 0.5)",
     )
     parser.add_argument(
         "--holdout",
         type=int,
-        help=f"training images that rank; default as the config says, or {HOLDOUT}",
+        help="number of training images to hold out for the ranking (default: that of "
+        f"the config, or {HOLDOUT})",
     )
     parser.add_argument(
         "--ablate",
         metavar="RECIPE",
-        help="train it, the base, and each of its fields left out and alone instead",
+        help="compare a recipe with the base, with each of its fields left out, and "
+        "with each of them alone",
     )
     parser.add_argument(
         "--max-seconds",
         type=float,
-        help="save and stop in time to have ended after so many seconds; exit code 75",
+        help="save and exit with code 75 before this much time has passed",
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""What a search trains: recipes over a base config."""
+"""Recipes: named changes to the fields of a base config."""
 
 import itertools
 import re
@@ -14,64 +14,14 @@ from jax_resnet.runtime.errors import UserError, nearest
 from jax_resnet.training.task import Task
 
 
-def is_common(field: str) -> bool:
-    """Returns whether a field is the search's to set, or changes no result."""
-    changes_no_result = config.resume_rule(field) is config.Resume.ALWAYS
-    return field in ("seed", "train.epochs") or changes_no_result
-
-
-@dataclass(frozen=True)
-class Base:
-    """What all recipes have in common.
-
-    Attributes:
-        path: of the config.
-        overrides: of it, as on a command line.
-    """
-
-    path: str
-    overrides: tuple[str, ...]
-
-    def task(self, recipe: "Recipe", epochs: int, workdir: Path) -> Task:
-        """A recipe's run, as if the fields that it sets stood on the command line.
-
-        Args:
-            recipe: to train.
-            epochs: of the run, with which its schedule ends.
-            workdir: of the search.
-
-        Raises:
-            UserError: if the recipe sets no field of the config, or to another type.
-        """
-        own = [
-            f"--config.{field}={tuple(value) if isinstance(value, list) else value}"
-            for field, value in recipe.fields.items()
-        ]
-        arguments = [*self.overrides, *own, f"--config.train.epochs={epochs}"]
-        try:
-            settings = config.load(self.path, arguments)
-            found = config.flatten(config.to_json(settings))
-            for field, value in recipe.fields.items():
-                # A command line would take "5" for 5, and 1 for true.
-                is_bool = isinstance(value, bool)
-                kind = type(found.get(field)).__name__
-                if found.get(field) != value or (kind == "bool") != is_bool:
-                    raise UserError(f"{field} must be of type {kind}, not {value!r}")
-        except UserError as error:
-            raise UserError(f"recipe {recipe.name!r}: {error}") from error
-        command = ["python", "-m", "jax_resnet.train", "--config", self.path]
-        folder = workdir / recipe.name / f"{epochs}-epochs"
-        return Task(settings, folder, recipe.name, shlex.join([*command, *arguments]))
-
-
 @dataclass(frozen=True)
 class Recipe:
-    """What is changed in the base config.
+    """A change to the base config.
 
     Attributes:
-        name: also of its folder.
+        name: also the name of its folder.
         why: a comment.
-        fields: by dotted name, with values as TOML has them.
+        fields: new values by dotted name, as TOML has them.
     """
 
     name: str
@@ -79,35 +29,67 @@ class Recipe:
     fields: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class BaseConfig:
+    """The config that all recipes change.
+
+    Attributes:
+        path: the config file.
+        overrides: command-line arguments such as ``--config.seed=1``.
+    """
+
+    path: str
+    overrides: tuple[str, ...]
+
+    def task(self, recipe: Recipe, epochs: int, workdir: Path) -> Task:
+        """Returns the training run of a recipe, under the workdir of the search.
+
+        Raises:
+            UserError: if a field of the recipe does not exist or has the wrong type.
+        """
+        arguments = [
+            *self.overrides,
+            *(f"--config.{name}={_literal(v)}" for name, v in recipe.fields.items()),
+            f"--config.train.epochs={epochs}",
+        ]
+        try:
+            settings = config.load(self.path, arguments)
+        except UserError as error:
+            raise UserError(f"recipe {recipe.name!r}: {error}") from error
+        command = ["python", "-m", "jax_resnet.train", "--config", self.path]
+        folder = workdir / recipe.name / f"{epochs}-epochs"
+        return Task(settings, folder, recipe.name, shlex.join([*command, *arguments]))
+
+
+def _literal(value: Any) -> str:
+    return str(tuple(value) if isinstance(value, list) else value)
+
+
 def read_recipes(path: Path) -> dict[str, Recipe]:
-    """The recipes of a TOML file: a table each, of ``why`` and of fields to set.
+    """Reads a TOML file with a table for each recipe; returns recipes by name.
 
     Raises:
-        UserError: if it is no such file.
+        UserError: if it is not such a file, or sets a field that all recipes share.
     """
     try:
         tables = tomllib.loads(path.read_text())
     except OSError as error:
         raise UserError(f"cannot read {str(path)!r}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"{str(path)!r} is not TOML: {error}") from error
     recipes = {}
-    for name, content in tables.items():
-        named = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_+-]*", name)
-        if not named or not isinstance(content, dict):
+    for name, table in tables.items():
+        if not re.fullmatch(r"[\w+-]+", name) or not isinstance(table, dict):
             raise UserError(
                 f"{str(path)!r} must have a table for each recipe, named by letters, "
                 f"digits, _, + and -, and has {name!r}"
             )
-        why = content.pop("why", "")
-        if not isinstance(why, str):
-            raise UserError(f"recipe {name!r}: why must be text, not {why!r}")
-        try:
-            recipes[name] = Recipe(name, why, config.flatten(content))
-        except RecursionError as error:
-            raise UserError(f"recipe {name!r} is nested too deeply") from error
+        why = str(table.pop("why", ""))
+        recipes[name] = Recipe(name, why, config.flatten(table))
         for field in recipes[name].fields:
-            if is_common(field) or field.startswith("data."):
+            changes_no_result = config.resume_rule(field) is config.Resume.ALWAYS
+            is_shared = changes_no_result or field in ("seed", "train.epochs")
+            if is_shared or field.startswith("data."):
                 raise UserError(
                     f"recipe {name!r} sets {field}, which is the same for all: set it "
                     "on the command line"
@@ -118,10 +100,10 @@ def read_recipes(path: Path) -> dict[str, Recipe]:
 
 
 def parse_rungs(text: str) -> list[int]:
-    """The epochs of ``15,50,150``.
+    """Parses the epochs of the rungs, such as ``15,50,150``.
 
     Raises:
-        UserError: if they are not whole numbers that rise.
+        UserError: if they are not rising positive integers.
     """
     try:
         rungs = [int(part) for part in text.split(",")]
@@ -133,26 +115,26 @@ def parse_rungs(text: str) -> list[int]:
 
 
 def ablation(recipes: Mapping[str, Recipe], name: str) -> dict[str, Recipe]:
-    """A recipe, the base, and each field taken from the one and given to the other.
+    """Returns a recipe, the base, the recipe without each field and each field alone.
 
     Raises:
-        UserError: if there is no such recipe.
+        UserError: if there is no such recipe, or its name is ``base``.
     """
     if name not in recipes:
         raise UserError(f"--ablate: no recipe {name!r}{nearest(name, recipes)}")
-    full = recipes[name].fields
-    if name == "base" and full:
+    if name == "base":
         raise UserError(
-            "--ablate: 'base' is what the base is called: name it otherwise"
+            "--ablate: rename the recipe, because 'base' is the base config"
         )
+    fields = recipes[name].fields
     variants = [recipes[name], Recipe("base", "no field", {})]
-    for field, value in full.items():
-        rest = {other: full[other] for other in full if other != field}
+    for field, value in fields.items():
+        rest = {other: fields[other] for other in fields if other != field}
         variants += [
-            Recipe(f"{name}-without-{field}", f"{name} but for it", rest),
-            Recipe(f"base-with-{field}", "it alone", {field: value}),
+            Recipe(f"{name}-without-{field}", f"{name} without one field", rest),
+            Recipe(f"base-with-{field}", "one field alone", {field: value}),
         ]
-    # Of two fields, one alone is the other one left out.
+    # With one or two fields, some variants are equal.
     distinct: dict[str, Recipe] = {}
     for variant in variants:
         if all(variant.fields != other.fields for other in distinct.values()):

@@ -1,181 +1,143 @@
-"""The table of what the recipes of a search gave."""
+"""The table of a search: ``recipes.json``, and ``recipes.md`` to read."""
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-from typing_extensions import TypedDict
-
 from jax_resnet import config
 from jax_resnet.reporting.markdown import table
-from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.files import write_atomically
-from jax_resnet.search.recipes import Base, Recipe, is_common
-
-Row = dict[str, Any]
+from jax_resnet.search.recipes import BaseConfig, Recipe
 
 
-class _Run(TypedDict):
-    diverged: str | None
-    holdout_top1: float | None
-    test_top1: float | None
-    seconds: float
-    device: str
-
-
-class _Spread(TypedDict):
-    n: int
-    mean: float | None
-    std: float | None
-
-
-class _Row(TypedDict):
-    recipe: str
-    epochs: int
-    why: str
-    fields: dict[str, Any]
-    state: str
-    runs: dict[str, _Run]
-    holdout_top1: _Spread
-    test_top1: _Spread
-    seconds: _Spread
-
-
-class _Kept(TypedDict):
-    config: dict[str, Any]
-    rows: list[_Row]
-
-
-_KEPT = TypeAdapter(_Kept)
-
-
-class Table:
-    """Every run of a workdir's searches: ``recipes.json``, and ``recipes.md`` to read.
+@dataclass(frozen=True)
+class RunResult:
+    """The result of a finished run.
 
     Attributes:
-        rows: of each recipe and number of epochs, to be changed in place. ``runs``
-            has by seed ``holdout_top1, test_top1, seconds, device`` and ``diverged``,
-            which is None, or tells how; without figures then.
-
-    Args:
-        workdir: of the search.
-        base: of its recipes.
-        recipes: now to be trained.
-
-    Raises:
-        UserError: if the workdir's table is damaged, or of other recipes.
+        holdout_top1: of the last epoch; None if the run diverged.
+        seconds: time that the run took.
+        device: name of the device.
+        diverged: describes the divergence; None if there was none.
     """
 
-    def __init__(self, workdir: Path, base: Base, recipes: Mapping[str, Recipe]):
-        self._workdir, self._base = workdir, base
-        self._config = config.to_json(config.load(base.path, base.overrides))
-        self.rows: dict[tuple[str, int], Row] = {}
-        path = workdir / "recipes.json"
-        if not path.exists():
-            return
-        try:
-            kept = _KEPT.validate_json(path.read_text())
-            self.rows = {
-                (row["recipe"], row["epochs"]): dict(row) for row in kept["rows"]
-            }
-            differences = config.differences(kept["config"], self._config)
-            changes = [line for f, line in differences.items() if not is_common(f)]
-            changes += [
-                f"recipe {name!r} is another"
-                for (name, _), row in self.rows.items()
-                if name in recipes and row["fields"] != recipes[name].fields
-            ]
-        except (OSError, ValueError, RecursionError) as error:
-            raise UserError(
-                f"{str(path)!r} is damaged: move it away, and it is made again"
-            ) from error
-        if changes:
-            raise UserError(
-                f"{str(workdir)!r} holds another search: {changes[0]}; choose another "
-                "--workdir, or another name for the recipe"
-            )
+    holdout_top1: float | None
+    seconds: float
+    device: str
+    diverged: str | None = None
 
-    def row(self, recipe: Recipe, epochs: int) -> Row:
-        """The row of a recipe's runs of so many epochs."""
-        new: Row = {"recipe": recipe.name, "epochs": epochs, "runs": {}}
-        row = self.rows.setdefault((recipe.name, epochs), new)
-        row.update(why=recipe.why, fields=recipe.fields)
-        return row
 
-    def write(self) -> str:
-        """Writes both files; returns the page.
+@dataclass
+class Row:
+    """A recipe on a rung.
 
-        Raises:
-            UserError: if they cannot be written.
-        """
-        rows = list(self.rows.values())
-        for row in rows:
-            for figure in ("holdout_top1", "test_top1", "seconds"):
-                row[figure] = _spread([run[figure] for run in row["runs"].values()])
-        as_json = json.dumps({"config": self._config, "rows": rows}, indent=2) + "\n"
-        page = self._render(rows)
-        for name, text in (("recipes.json", as_json), ("recipes.md", page)):
-            write_atomically(self._workdir / name, text.encode())
-        return page
+    Attributes:
+        recipe: the recipe.
+        epochs: of each run.
+        seeds: one for each run.
+        runs: results of the finished runs, by seed.
+        promoted: whether the recipe goes on to the next rung; None if it is undecided.
+    """
 
-    def _render(self, rows: Sequence[Row]) -> str:
-        options = self._config["data"]
-        devices = {run["device"] for row in rows for run in row["runs"].values()}
-        base = " ".join([self._base.path, *self._base.overrides])
-        parts = [
-            "# Recipes",
-            f"Each changes fields of `{base}`. Top-1 (%) is that of a run's last "
-            "epoch, with which its schedule ends; ± is the standard deviation of a "
-            f"sample of n seeds. {options['holdout']:,} images that were held out of "
-            f"`{options['train_split']}` rank the recipes. `{options['eval_split']}` "
-            "was measured once, at the end of each run, and selected nothing. Seconds "
-            f"are those of one run on {' or '.join(sorted(devices)) or 'the device'}.",
-        ]
-        header = ["recipe", "n", "holdout top-1", "test top-1", "seconds", "state"]
-        for epochs in sorted({row["epochs"] for row in rows}):
-            rung = [row for row in rows if row["epochs"] == epochs]
-            rung.sort(key=lambda row: -(row["holdout_top1"]["mean"] or 0))
-            parts += [f"## {epochs} epochs", table(header, list(map(_cells, rung)))]
-        changes = {
-            row["recipe"]: [
-                row["recipe"],
-                ", ".join(f"`{f}` = {v}" for f, v in row["fields"].items()),
-                " ".join(row["why"].split()).replace("|", "\\|"),
-            ]
-            for row in rows
+    recipe: Recipe
+    epochs: int
+    seeds: Sequence[int]
+    runs: dict[int, RunResult] = field(default_factory=dict)
+    promoted: bool | None = None
+
+    @property
+    def score(self) -> float | None:
+        """The mean holdout top-1; None if a run is missing or diverged."""
+        summary = _summary([run.holdout_top1 for run in self.runs.values()])
+        return summary["mean"] if summary["n"] == len(self.seeds) else None
+
+    @property
+    def state(self) -> str:
+        """``unfinished``, ``diverged``, ``finished``, ``kept`` or ``stopped``."""
+        if len(self.runs) < len(self.seeds):
+            return "unfinished"
+        if self.score is None:
+            return "diverged"
+        return {None: "finished", True: "kept", False: "stopped"}[self.promoted]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the row for JSON."""
+        runs = self.runs.values()
+        return {
+            "recipe": self.recipe.name,
+            "epochs": self.epochs,
+            "why": self.recipe.why,
+            "fields": self.recipe.fields,
+            "state": self.state,
+            "runs": {str(seed): asdict(run) for seed, run in self.runs.items()},
+            "holdout_top1": _summary([run.holdout_top1 for run in runs]),
+            "seconds": _summary([run.seconds for run in runs]),
         }
-        header = ["recipe", "fields", "why"]
-        parts += ["## What each changes", table(header, list(changes.values()))]
-        return "\n\n".join(parts) + "\n"
 
 
-def _spread(values: Sequence[float | None]) -> dict[str, Any]:
+def write_table(workdir: Path, base: BaseConfig, rows: Sequence[Row]) -> str:
+    """Writes both files; returns the page.
+
+    Raises:
+        UserError: if a file cannot be written.
+    """
+    settings = config.to_json(config.load(base.path, base.overrides))
+    as_dicts = [row.as_dict() for row in rows]
+    page = _render(base, settings["data"], as_dicts)
+    text = json.dumps({"config": settings, "rows": as_dicts}, indent=2) + "\n"
+    write_atomically(workdir / "recipes.json", text.encode())
+    write_atomically(workdir / "recipes.md", page.encode())
+    return page
+
+
+def _render(
+    base: BaseConfig, data: dict[str, Any], rows: Sequence[dict[str, Any]]
+) -> str:
+    devices = sorted({run["device"] for row in rows for run in row["runs"].values()})
+    parts = [
+        "# Recipes",
+        f"Each recipe changes fields of `{' '.join([base.path, *base.overrides])}`. "
+        f"Top-1 (%) is that of a run's last epoch, on {data['holdout']:,} images held "
+        f"out of `{data['train_split']}`; ± is the sample standard deviation over n "
+        f"seeds. Seconds are those of one run on {' or '.join(devices)}.",
+    ]
+    header = ["recipe", "n", "holdout top-1", "seconds", "state"]
+    for epochs in sorted({row["epochs"] for row in rows}):
+        rung = [row for row in rows if row["epochs"] == epochs]
+        rung.sort(key=lambda row: -(row["holdout_top1"]["mean"] or 0))
+        parts += [f"## {epochs} epochs", table(header, list(map(_cells, rung)))]
+    changes = {
+        row["recipe"]: [
+            row["recipe"],
+            ", ".join(f"`{name}` = {value}" for name, value in row["fields"].items()),
+            " ".join(row["why"].split()).replace("|", "\\|"),
+        ]
+        for row in rows
+    }
+    header = ["recipe", "fields", "why"]
+    parts += ["## Changed fields", table(header, list(changes.values()))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    top1, seconds = row["holdout_top1"], row["seconds"]["mean"]
+    spread = "" if top1["std"] is None else f" ± {100 * top1['std']:.2f}"
+    return [
+        row["recipe"],
+        str(top1["n"]),
+        "" if top1["mean"] is None else f"{100 * top1['mean']:.2f}{spread}",
+        "" if seconds is None else f"{seconds:,.0f}",
+        row["state"],
+    ]
+
+
+def _summary(values: Sequence[float | None]) -> dict[str, Any]:
     known = [value for value in values if value is not None]
     return {
         "n": len(known),
         "mean": statistics.fmean(known) if known else None,
         "std": statistics.stdev(known) if len(known) > 1 else None,
     }
-
-
-def _cells(row: Row) -> list[str]:
-    seconds = row["seconds"]["mean"]
-    return [
-        row["recipe"],
-        str(row["holdout_top1"]["n"]),
-        _percent(row["holdout_top1"]),
-        _percent(row["test_top1"]),
-        "" if seconds is None else f"{seconds:,.0f}",
-        row["state"],
-    ]
-
-
-def _percent(spread: Mapping[str, Any]) -> str:
-    if spread["mean"] is None:
-        return ""
-    deviation = spread["std"]
-    text = f"{100 * spread['mean']:.2f}"
-    return text if deviation is None else f"{text} ± {100 * deviation:.2f}"

@@ -1,4 +1,4 @@
-"""Recipes as a search reads them, takes them apart, and those that ship."""
+"""Recipes are read, ablated and checked; those that ship can be trained."""
 
 import jax
 import pytest
@@ -7,18 +7,21 @@ from command_line import ROOT
 from jax_resnet import config
 from jax_resnet.distributed.mesh import DeviceMesh
 from jax_resnet.runtime.errors import UserError
-from jax_resnet.search.recipes import Base, ablation, read_recipes
+from jax_resnet.search.recipes import BaseConfig, ablation, parse_rungs, read_recipes
 from jax_resnet.training.build import RunBuilder, describe_data
 
 
-def test_ablation_takes_each_field_away_and_adds_it(tmp_path):
+def read(tmp_path, text):
     path = tmp_path / "recipes.toml"
-    path.write_text("[best]\na = 1\nb.c = 2\nd = 3\n[other]\ne = 4\n[single]\na = 1")
-    recipes = read_recipes(path)
-    full = {"a": 1, "b.c": 2, "d": 3}
+    path.write_text(text)
+    return read_recipes(path)
+
+
+def test_ablation_leaves_each_field_out_and_takes_it_alone(tmp_path):
+    recipes = read(tmp_path, "[best]\na = 1\nb.c = 2\nd = 3\n[single]\na = 1\n[base]")
     found = ablation(recipes, "best")
     assert {name: recipe.fields for name, recipe in found.items()} == {
-        "best": full,
+        "best": {"a": 1, "b.c": 2, "d": 3},
         "base": {},
         "best-without-a": {"b.c": 2, "d": 3},
         "base-with-a": {"a": 1},
@@ -30,21 +33,37 @@ def test_ablation_takes_each_field_away_and_adds_it(tmp_path):
     assert list(ablation(recipes, "single")) == ["single", "base"]
     with pytest.raises(UserError, match="no recipe 'bets'; did you mean 'best'"):
         ablation(recipes, "bets")
+    with pytest.raises(UserError, match="rename the recipe"):
+        ablation(recipes, "base")
 
 
-def test_recipes_that_cannot_be_told_apart_or_read(tmp_path):
-    path = tmp_path / "recipes.toml"
-    path.write_text("[base]\na = 1")
-    with pytest.raises(UserError, match="name it otherwise"):
-        ablation(read_recipes(path), "base")
-    path.write_text("[deep]\n" + ".".join(["a"] * 3000) + " = 1")
-    with pytest.raises(UserError, match="nested too deeply"):
-        read_recipes(path)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[a", "is not TOML"),
+        ("", "has no recipe"),
+        ("a = 1", "a table for each recipe"),
+        ("['../a']", "named by letters"),
+        ("[a]\ndata.holdout = 7", "sets data.holdout, which is the same for all"),
+        ("[a]\nseed = 7", "sets seed"),
+    ],
+)
+def test_bad_files_are_refused(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, text)
 
 
+@pytest.mark.parametrize("text", ["2,1", "0", "5,", "ten"])
+def test_bad_rungs_are_refused(text):
+    assert parse_rungs("15,50") == [15, 50]
+    with pytest.raises(UserError, match="--epochs must be rising"):
+        parse_rungs(text)
+
+
+@pytest.mark.slow
 def test_the_recipes_that_ship_can_be_trained(tmp_path):
     small = ("--config.model.depth=8", "--config.data.name=synthetic")
-    base = Base(str(ROOT / "configs" / "resnet56_plus.py"), small)
+    base = BaseConfig(str(ROOT / "configs" / "resnet56_plus.py"), small)
     recipes = read_recipes(ROOT / "configs" / "recipes.toml")
     unchanged = base.task(recipes["plus"], 50, tmp_path).settings
     described = describe_data(unchanged)
