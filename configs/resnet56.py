@@ -37,7 +37,9 @@ def get_config() -> ConfigDict:
     config.data.cache_dir = ""
     config.data.train_split = "train"  # TFDS expressions, such as "train[:80%]"
     config.data.eval_split = "test"  # evaluated after each epoch; selects the best
-    config.data.holdout = 0  # select on the last n training images instead
+    # If not 0, this many training images validate and do not train: the same share of
+    # each class, chosen by a hash of the image.
+    config.data.holdout = 0
     config.data.placement = "auto"  # keep images on the "device" or "stream" them
 
     config.mesh = ConfigDict()

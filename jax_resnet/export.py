@@ -138,8 +138,7 @@ def _format_name(options: argparse.Namespace) -> str:
 def _import(options: argparse.Namespace) -> Predictor:
     path = options.from_pytorch
     architecture, arrays = pytorch.read(path)
-    description = data.describe(options.data, data_dir=options.data_dir)
-    info = description.info or description.load().info
+    info = data.describe(options.data, data_dir=options.data_dir).info
     found = architecture["num_classes"], architecture["in_channels"]
     if found != (info.num_classes, info.image_shape[-1]):
         raise UserError(

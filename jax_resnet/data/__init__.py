@@ -1,18 +1,18 @@
-"""Data sets as uint8 arrays: any prepared TFDS set of small images, and our own.
+"""Loads image classification data sets as uint8 arrays.
 
-Importing this is quick; what needs ``tensorflow_datasets`` is imported on use.
+``tensorflow_datasets`` takes seconds to import, so it is imported on first use.
 """
 
 from jax_resnet.data.dataset import (
     HOLDOUT,
     Dataset,
-    DatasetInfo,
     Description,
     Split,
     describe,
     load,
     load_split,
 )
+from jax_resnet.data.source import DatasetInfo
 
 __all__ = [
     "HOLDOUT",

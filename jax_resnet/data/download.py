@@ -1,11 +1,12 @@
-"""One verified download that says within seconds why it cannot be had."""
+"""Downloads a file, verifies it, and fails within seconds without a network."""
 
 import hashlib
+import queue
 import threading
-import urllib.error
 import urllib.request
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -17,7 +18,7 @@ _STALLED = 30.0  # seconds without a byte after which a download has broken off
 
 
 def verify(path: Path, sha256: str) -> None:
-    """Checks a file; UserError if its SHA-256 (hexadecimal) is another one."""
+    """Checks a file; raises UserError if its SHA-256 (hexadecimal) is another one."""
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
@@ -28,20 +29,26 @@ def verify(path: Path, sha256: str) -> None:
 
 
 def download(
-    url: str, path: Path, *, sha256: str, size: int, remedy: str, connect_seconds: float
+    url: str,
+    path: Path,
+    *,
+    sha256: str,
+    size: int,
+    remedy: str,
+    connect_seconds: float = 6.0,
 ) -> None:
     """Downloads a file, with a progress bar where standard error is a terminal.
 
     Args:
-      url: of the file.
+      url: the address of the file.
       path: where to put it; nothing appears there before it is complete and verified.
-      sha256: what its SHA-256 must be, in hexadecimal.
+      sha256: its SHA-256, in hexadecimal.
       size: bytes expected, for the progress bar.
-      remedy: ends every error: what the user can do.
+      remedy: says what the user can do; every error ends with it.
       connect_seconds: how long the server may take to begin its answer.
 
     Raises:
-      UserError: no network, no answer in time, a stalled or damaged download.
+      UserError: there is no network, or the download stalls or arrives damaged.
       OSError: ``path`` cannot be written.
     """
     digest = hashlib.sha256()
@@ -52,48 +59,41 @@ def download(
             desc=path.name, total=size, unit="B", unit_scale=True, disable=None
         ) as progress,
     ):
-        while block := _read(response, url, remedy):
-            digest.update(block)
-            file.write(block)
-            progress.update(len(block))
+        try:
+            while block := response.read(_BLOCK):
+                digest.update(block)
+                file.write(block)
+                progress.update(len(block))
+        except (ConnectionError, TimeoutError, HTTPException) as error:
+            raise UserError(f"{url} broke off ({error}): {remedy}") from error
         if digest.hexdigest() != sha256:
             raise UserError(
-                f"{url} came incomplete or damaged, {file.tell():,} of {size:,} "
+                f"{url} arrived incomplete or damaged, {file.tell():,} of {size:,} "
                 f"bytes: {remedy}"
             )
 
 
-def _connect(url: str, seconds: float, remedy: str) -> HTTPResponse:
-    """Opens a URL, or fails within ``seconds``.
+def _connect(url: str, seconds: float, remedy: str) -> Any:
+    """Returns the response to a request, or raises UserError within ``seconds``.
 
-    A socket's timeout covers neither the look-up of the name nor a server that
-    answers drop by drop, hence the thread.
+    A thread, because a socket's timeout covers neither the look-up of the name nor a
+    server that sends its headers byte by byte.
     """
-    answers: list[HTTPResponse] = []
-    reasons = [f"no answer in {seconds:g} s"]
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def connect() -> None:
         try:
-            # A new opener, because urlopen keeps the proxies of its first call.
+            # Unlike urlopen, a new opener follows a change of the proxy settings.
             opener = urllib.request.build_opener()
-            answers.append(opener.open(url, timeout=_STALLED))
-        except urllib.error.HTTPError as error:
-            reasons.append(str(error))
-        except urllib.error.URLError as error:
-            reasons.append(str(error.reason))
+            answers.put(opener.open(url, timeout=_STALLED))
         except (OSError, HTTPException) as error:
-            reasons.append(str(error) or type(error).__name__)
+            answers.put(error)
 
-    thread = threading.Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if not answers:
-        raise UserError(f"{url} cannot be downloaded ({reasons[-1]}): {remedy}")
-    return answers[0]
-
-
-def _read(response: HTTPResponse, url: str, remedy: str) -> bytes:
+    threading.Thread(target=connect, daemon=True).start()
     try:
-        return response.read(_BLOCK)
-    except (OSError, HTTPException) as error:
-        raise UserError(f"{url} broke off ({error}): {remedy}") from error
+        answer = answers.get(timeout=seconds)
+    except queue.Empty:
+        answer = TimeoutError(f"no answer in {seconds:g} s")
+    if isinstance(answer, Exception):
+        raise UserError(f"{url} cannot be downloaded ({answer}): {remedy}")
+    return answer

@@ -1,88 +1,83 @@
-"""Which images a split is: TFDS expressions, and a stratified holdout."""
+"""Selects the images of a split: TFDS expressions, and the stratified holdout."""
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 
-from jax_resnet.runtime.errors import UserError, nearest
+from jax_resnet.runtime.errors import UserError
 
 
-class Piece(NamedTuple):
+class Slice(NamedTuple):
     """The images ``start`` to ``stop`` (exclusive) of a stored split."""
 
-    stored: str
+    split: str
     start: int
     stop: int
 
 
-def resolve(expression: str, shards: Mapping[str, Sequence[int]]) -> list[Piece]:
+def resolve(expression: str, shard_lengths: Mapping[str, Sequence[int]]) -> list[Slice]:
     """Resolves a TFDS split expression such as ``train[:80%]+test[100:]``.
 
     Args:
       expression: see https://www.tensorflow.org/datasets/splits.
-      shards: for each stored split the number of images in each of its shards.
+      shard_lengths: for each stored split the number of images in each of its files.
 
     Returns:
-      The pieces, in the order of the expression; none of them is empty.
+      Slices in the order of the expression, without empty ones.
 
     Raises:
       UserError: the expression is wrong, or selects no image.
     """
-    import tensorflow_datasets as tfds  # half a second, so only when needed
+    import tensorflow_datasets as tfds  # slow, and not always needed
 
-    for name in re.findall(r"(?:^|\+)\s*(\w+)", expression):
-        if name not in shards and name != "all":
-            raise UserError(
-                f"no split {name!r} in {expression!r}: the data set has "
-                f"{', '.join(shards)}{nearest(name, shards)}"
-            )
     infos = {
         name: tfds.core.SplitInfo(name=name, shard_lengths=list(lengths), num_bytes=0)
-        for name, lengths in shards.items()
+        for name, lengths in shard_lengths.items()
     }
     try:
-        instruction = tfds.core.ReadInstruction.from_spec(expression)
-        slices = instruction.to_absolute(infos)
+        spec = tfds.core.ReadInstruction.from_spec(expression)
+        instructions = spec.to_absolute(infos)
     except (ValueError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise UserError(f"split {expression!r} cannot be read: {reason}") from error
-    pieces = []
-    for part in slices:
-        size = infos[part.splitname].num_examples
-        stop = size if part.to is None else part.to
-        pieces.append(Piece(part.splitname, part.from_ or 0, stop))
-    pieces = [piece for piece in pieces if piece.stop > piece.start]
-    if not pieces:
+    slices = []
+    for part in instructions:
+        start = part.from_ or 0
+        stop = sum(shard_lengths[part.splitname]) if part.to is None else part.to
+        if start < stop:
+            slices.append(Slice(part.splitname, start, stop))
+    if not slices:
         raise UserError(f"split {expression!r} selects no image")
-    return pieces
+    return slices
 
 
-def size(pieces: Sequence[Piece]) -> int:
-    """Returns the number of images in the pieces."""
-    return sum(piece.stop - piece.start for piece in pieces)
+def size(expression: str, shard_lengths: Mapping[str, Sequence[int]]) -> int:
+    """Returns the number of images that an expression selects."""
+    slices = resolve(expression, shard_lengths)
+    return sum(part.stop - part.start for part in slices)
 
 
-def overlap(one: str, other: str, shards: Mapping[str, Sequence[int]]) -> bool:
+def overlap(one: str, other: str, shard_lengths: Mapping[str, Sequence[int]]) -> bool:
     """Returns whether two expressions select an image in common."""
     return any(
-        a.stored == b.stored and a.start < b.stop and b.start < a.stop
-        for a in resolve(one, shards)
-        for b in resolve(other, shards)
+        a.split == b.split and a.start < b.stop and b.start < a.stop
+        for a in resolve(one, shard_lengths)
+        for b in resolve(other, shard_lengths)
     )
 
 
 def holdout_mask(
     images: UInt8[np.ndarray, "n h w c"], labels: Int32[np.ndarray, " n"], count: int
 ) -> Bool[np.ndarray, " n"]:
-    """Chooses the images to hold out: stratified, whatever order they are stored in.
+    """Chooses the images to hold out, stratified by class.
 
-    Each class is sorted by a hash of the pixels and gives its last images, as many
-    as its share of ``count`` (rounded by largest remainders, ties to the lower
-    class). Equal images of one class are interchangeable.
+    The images of each class are sorted by a hash of their pixels, and the last of
+    them are held out. The choice thus depends on the images and not on their order.
+    The share of a class is rounded by largest remainders, ties in favour of the lower
+    class.
 
     Args:
       images: uint8 [n, h, w, c].

@@ -61,7 +61,7 @@ def sample(metadata: RunMetadata, data_dir: str | None) -> Sample:
     name, split = settings["name"], metadata.run.eval_name
     folder = data_dir or settings["dir"] or None
     try:
-        if not sources.is_at_hand(name, folder):
+        if not sources.is_prepared(name, folder):
             raise UserError(f"{name} is not at hand")
         found, images = data.load_split(
             name,

@@ -74,8 +74,8 @@ def start_run(
     with processes.all_or_none() as must_match, ThreadPoolExecutor(1) as background:
         described = describe_data(settings)
         loading = background.submit(described.load)
-        info = described.info or loading.result().info
-        n_train, n_eval = described.n_train, described.n_eval
+        info, n_train = described.info, described.n_train
+        n_eval = described.n_eval
         builder = RunBuilder(settings, devices, info, n_train, n_eval)
         built = builder.build(init_key)
         carry, seconds = _compiled(builder, built, point)

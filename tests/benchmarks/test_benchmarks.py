@@ -1,13 +1,10 @@
 """The benchmarks: command lines, tables, and what they compute."""
 
 import re
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import convolutions
 import evaluation
 import jax
-import loading
 import numpy as np
 import pytest
 import train_throughput
@@ -50,13 +47,9 @@ def test_bad_arguments_are_refused_in_one_line(arguments, message):
         (convolutions, ["--copies", "0"], "--copies must be at least 1"),
         (convolutions, ["--output", "missing/a.md"], "no folder for 'missing/a.md'"),
         (evaluation, ["--images", "0"], "--images, --rounds and --batch-sizes must"),
-        (loading, ["--rounds", "0"], "--rounds must be at least 1"),
-        (loading, ["--name", "synthetc"], "did you mean 'synthetic'"),
     ],
 )
-def test_bad_arguments_of_the_others_too(tmp_path, program, arguments, message):
-    if program is loading:
-        arguments = [*arguments, "--data-dir", str(tmp_path)]
+def test_bad_arguments_of_the_others_too(program, arguments, message):
     with pytest.raises(UserError, match=re.escape(message)) as caught:
         program.main(arguments)
     assert "\n" not in str(caught.value)
@@ -163,39 +156,6 @@ class TestConvolutions:
             timed = [bool(re.fullmatch(spread, cell)) for cell in cells]
             dots_only = "dots" in program
             assert timed == [not dots_only, not dots_only, True]
-
-
-def test_each_round_loads_with_an_empty_and_a_filled_cache(
-    tmp_path, capsys, monkeypatch
-):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "data"))
-    from data_fixtures import prepare_cifar
-
-    monkeypatch.setenv("JAX_RESNET_CACHE", str(tmp_path / "cache"))
-    prepare_cifar("cifar100", tmp_path / "tfds", n_train=10, n_test=5)
-    load, found, processes = loading.seconds_to_load, [], []
-
-    def seconds_to_load(name, data_dir, cache_dir):
-        found.append((cache_dir, any(Path(cache_dir).iterdir())))
-        assert load(name, data_dir, cache_dir) > 0
-        return float(len(found))
-
-    def in_this_process(workers, _):
-        processes.append(ThreadPoolExecutor(workers))
-        return processes[-1]
-
-    monkeypatch.setattr(loading, "seconds_to_load", seconds_to_load)
-    monkeypatch.setattr(loading, "ProcessPoolExecutor", in_this_process)
-    assert loading.main(["--data-dir", str(tmp_path / "tfds"), "--rounds", "2"]) == 0
-    folders, filled = zip(*found, strict=True)
-    assert filled == (False, True, False, True)
-    assert folders[0] == folders[1] != folders[2] == folders[3]
-    assert len(processes) == 4
-    assert not (tmp_path / "cache").exists()
-    printed = capsys.readouterr().out
-    assert "loading cifar100, 15 images" in printed
-    assert "cache written | 2.00 (1.00 to 3.00) |" in printed
-    assert "verified | 3.00 (2.00 to 4.00) |" in printed
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from data_fixtures import prepare_cifar
 def cifar100(tmp_path_factory):
     """A tiny cifar100, and what is in it; not to be written to."""
     folder = tmp_path_factory.mktemp("tfds")
-    return folder, prepare_cifar("cifar100", folder)
+    return str(folder), prepare_cifar("cifar100", folder)
 
 
 @pytest.fixture(autouse=True)

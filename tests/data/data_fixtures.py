@@ -1,10 +1,8 @@
-"""Small prepared data sets, made on the spot; importable by any test."""
+"""Small prepared data sets for tests."""
 
-import dataclasses
-import hashlib
 import io
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from jax_resnet import data
-from jax_resnet.data.prepare import ARCHIVES, Archive, prepare
+from jax_resnet.data.prepare import write_records
 from jax_resnet.runtime.errors import UserError
 
 Arrays = tuple[np.ndarray, np.ndarray]  # images, labels
@@ -27,67 +25,56 @@ def random_images(n: int, classes: int, *, seed: int = 0, shape=(32, 32, 3)) -> 
     return images, np.arange(n, dtype=np.int32) % classes
 
 
-def place_archive(name: str, splits: Mapping[str, Arrays], folder: Path) -> Archive:
-    """Writes an archive laid out like the official one, and returns its description.
-
-    CIFAR-100's class k is called "fine k" and belongs to superclass "coarse k // 5".
-    """
-    archive = ARCHIVES[name]
-    files = {}
-    for split, (images, labels) in splits.items():
-        planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
-        kinds = {"coarse_label": labels // 5, "label": labels}
-        columns = [kinds[label][:, None] for label in archive.label_files]
-        records = np.concatenate([*columns, planes], axis=1).astype(np.uint8)
-        paths = archive.split_files[split]
-        for path, part in zip(paths, np.array_split(records, len(paths)), strict=True):
-            files[path] = part.tobytes()
-    for label, path in archive.label_files.items():
-        count = {"coarse_label": 20, "label": 100 if name == "cifar100" else 10}[label]
-        kind = "coarse" if label == "coarse_label" else "fine"
-        files[path] = "".join(f"{kind} {k}\n" for k in range(count)).encode()
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / archive.filename
-    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
-        for member, content in files.items():
-            entry = tarfile.TarInfo(member)
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
-    packed = path.read_bytes()
-    return dataclasses.replace(
-        archive, sha256=hashlib.sha256(packed).hexdigest(), size=len(packed)
-    )
-
-
 def prepare_cifar(
     name: str, data_dir: Path, *, n_train: int = 300, n_test: int = 100, seed: int = 0
 ) -> dict[str, Arrays]:
-    """Prepares a tiny cifar10 or cifar100 in ``data_dir``; returns what is in it.
+    """Prepares a tiny cifar10 or cifar100; returns its images in another order.
 
-    TFDS shuffles, so the records are stored in another order.
+    Label k is called "label k"; its superclass is "coarse_label k // 5".
     """
-    classes = 100 if name == "cifar100" else 10
+    builder = tfds.builder_cls(name)(data_dir=str(data_dir))
+    features, layout = builder.info.features, builder._cifar_info
+    classes = features["label"].num_classes
     splits = {
         "train": random_images(n_train, classes, seed=seed),
         "test": random_images(n_test, classes, seed=seed + 1),
     }
-    archive = place_archive(name, splits, data_dir / "downloads" / "manual")
-    prepare(archive, data_dir)
+    files = {}
+    for key, file in zip(layout.label_keys, layout.label_files, strict=True):
+        names = [f"{key} {k}" for k in range(features[key].num_classes)]
+        files[file] = "\n".join(names).encode()
+    for split, names in (("train", layout.train_files), ("test", layout.test_files)):
+        images, labels = splits[split]
+        planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+        kinds = [
+            {"label": labels, "coarse_label": labels // 5}[k] for k in layout.label_keys
+        ]
+        rows = np.column_stack([*kinds, planes]).astype(np.uint8)
+        for file, part in zip(names, np.array_split(rows, len(names)), strict=True):
+            files[file] = part.tobytes()
+    data_dir.mkdir(parents=True, exist_ok=True)
+    archive = data_dir / "archive.tar.gz"
+    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+        for file, content in files.items():
+            entry = tarfile.TarInfo(layout.prefix + file)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    write_records(name, archive, data_dir)
+    archive.unlink()
     return splits
 
 
 def prepare_any(
-    name: str,
     data_dir: Path,
-    splits: Mapping[str, Sequence[Mapping[str, Any]]],
+    splits: Mapping[str, Arrays],
     features: Mapping[str, Any],
     *,
     shards: int = 1,
-    file_format: str = "array_record",
-) -> None:
-    """Prepares a set of given examples, whose images are encoded as PNG."""
+    encoding: str = "png",
+) -> str:
+    """Prepares a data set called "other"; returns its folder."""
 
-    class Given(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    class Other(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("1.2.3")
 
         def _info(self):
@@ -99,24 +86,18 @@ def prepare_any(
             return {split: self._generate_examples(split) for split in splits}
 
         def _generate_examples(self, split):
-            for key, example in enumerate(splits[split]):
-                yield key, {name: _encode(value) for name, value in example.items()}
+            for key, (image, label) in enumerate(zip(*splits[split], strict=True)):
+                encoded = io.BytesIO()
+                Image.fromarray(image.squeeze()).save(encoded, encoding)
+                example = {"image": encoded.getvalue(), "label": int(label)}
+                yield key, {name: example[name] for name in features}
 
-    Given.name = name
     tfds.disable_progress_bar()
-    Given(data_dir=str(data_dir), file_format=file_format).download_and_prepare(
-        download_dir=str(data_dir / "downloads"),
-        download_config=tfds.download.DownloadConfig(
-            try_download_gcs=False, num_shards=shards
-        ),
+    config = tfds.download.DownloadConfig(try_download_gcs=False, num_shards=shards)
+    Other(data_dir=str(data_dir), file_format="array_record").download_and_prepare(
+        download_dir=str(data_dir / "downloads"), download_config=config
     )
-
-
-def examples(images: Sequence[np.ndarray], labels: Sequence[int]) -> list[dict]:
-    return [
-        {"image": image, "label": int(label)}
-        for image, label in zip(images, labels, strict=True)
-    ]
+    return str(data_dir)
 
 
 def class_features(shape: tuple, classes: int = 10) -> dict[str, Any]:
@@ -126,34 +107,15 @@ def class_features(shape: tuple, classes: int = 10) -> dict[str, Any]:
     }
 
 
-def sorted_by_pixels(images: np.ndarray, labels: np.ndarray) -> Arrays:
-    """The same records in an order of their own."""
-    order = sorted(range(len(images)), key=lambda i: images[i].tobytes())
-    return images[order], labels[order]
-
-
-def same_records(split, expected):
-    for a, b in zip(
-        sorted_by_pixels(split.images, split.labels),
-        sorted_by_pixels(*expected),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(a, b)
+def same_records(found: data.Split, expected: Arrays):
+    """Checks that a split holds the expected images, in any order."""
+    assert sorted(
+        zip(map(bytes, found.images), found.labels.tolist(), strict=True)
+    ) == (sorted(zip(map(bytes, expected[0]), expected[1].tolist(), strict=True)))
 
 
 def refused(match, name="cifar100", **settings):
-    settings = {"data_dir": None, **settings}
-    for function in (data.describe, data.load):
-        with pytest.raises(UserError, match=match) as caught:
-            function(name, **settings)
-        assert "\n" not in str(caught.value)
-
-
-def _encode(value: Any) -> Any:
-    if not isinstance(value, np.ndarray):
-        return value
-    buffer = io.BytesIO()
-    Image.fromarray(value.squeeze(-1) if value.shape[-1] == 1 else value).save(
-        buffer, "png"
-    )
-    return buffer.getvalue()
+    """Checks that loading a data set fails with one line."""
+    with pytest.raises(UserError, match=match) as caught:
+        data.load(name, **{"data_dir": None, **settings})
+    assert "\n" not in str(caught.value)

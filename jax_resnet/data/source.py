@@ -1,0 +1,69 @@
+"""The interface of a data set as it is stored."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+Arrays = tuple[UInt8[np.ndarray, "n h w c"], Int32[np.ndarray, " n"]]
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """A data set without its images.
+
+    Attributes:
+      name: TFDS name, or ``synthetic``.
+      version: such as ``3.0.2``.
+      image_shape: height, width, channels.
+      class_names: in the order of the labels.
+      superclass_names: empty if the data set has none.
+      superclass_of: a superclass index for each class; empty if there are none.
+      mean: the mean of each channel of x/255 over the training images.
+      std: the standard deviation of each channel of x/255 over the training images.
+    """
+
+    name: str
+    version: str
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    superclass_names: tuple[str, ...]
+    superclass_of: tuple[int, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return len(self.class_names)
+
+
+@dataclass(frozen=True)
+class Source(ABC):
+    """A data set as it is stored: its splits, and how to decode them.
+
+    Attributes:
+      info: names and shapes; ``mean`` and ``std`` are empty if they are to be
+        computed from the images.
+      shard_lengths: for each stored split, the number of images in each of its files.
+      location: the folder whose files hold the images; None for a source that makes
+        its images, which are then not cached.
+    """
+
+    info: DatasetInfo
+    shard_lengths: Mapping[str, tuple[int, ...]]
+    location: Path | None
+
+    @abstractmethod
+    def decode(self, split: str) -> Arrays:
+        """Decodes a stored split.
+
+        Returns:
+          Images, uint8 [n, h, w, c], and labels, int32 [n], in stored order.
+
+        Raises:
+          UserError: the data is damaged.
+        """

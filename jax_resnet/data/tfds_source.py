@@ -1,0 +1,212 @@
+"""Reads prepared TFDS data sets without TensorFlow."""
+
+import io
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordReader
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from jaxtyping import UInt8
+from PIL import Image
+from tensorflow_datasets.core import read_only_builder
+from tensorflow_datasets.proto import tf_example_pb2
+from tqdm import tqdm
+
+from jax_resnet.data.source import Arrays, DatasetInfo, Source
+from jax_resnet.runtime.errors import UserError, nearest
+
+# Image, label, and superclass or -1.
+Example = tuple[UInt8[np.ndarray, "h w c"], int, int]
+
+# Mean and standard deviation of x/255; CIFAR-100's are those of the reference recipe.
+_NORMALIZATION = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+}
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by number of channels
+_BATCH = 1000  # records read at a time
+_DAMAGE = (OSError, RuntimeError, ValueError, IndexError, SyntaxError, DecodeError)
+
+
+@dataclass(frozen=True)
+class TfdsSource(Source):
+    """A data set that TFDS prepared as ``array_record`` files.
+
+    Attributes:
+      files: the files of each stored split.
+    """
+
+    files: Mapping[str, tuple[Path, ...]]
+
+    def decode(self, split: str) -> Arrays:
+        """Decodes a stored split, as :meth:`Source.decode` says."""
+        count = sum(self.shard_lengths[split])
+        images = np.empty((count, *self.info.image_shape), np.uint8)
+        labels = np.empty(count, np.int32)
+        title = f"decoding {self.info.name} {split}"
+        # A bar appears after two seconds, and only on a terminal.
+        options = {"unit": " images", "delay": 2, "disable": None, "leave": False}
+        examples = tqdm(self.examples(split), title, count, **options)
+        for index, (image, label, _) in enumerate(examples):
+            if image.shape != self.info.image_shape:
+                raise UserError(
+                    f"{self.info.name} has images of shape {image.shape} and "
+                    f"{self.info.image_shape}: all its images must have one shape"
+                )
+            images[index], labels[index] = image, label
+        return images, labels
+
+    def examples(self, split: str) -> Iterator[Example]:
+        """Yields the images of a stored split with label and superclass."""
+        for path, length in zip(
+            self.files[split], self.shard_lengths[split], strict=True
+        ):
+            try:
+                yield from map(self._decode_record, _read_records(path, length))
+            except UserError:
+                raise
+            except _DAMAGE as error:
+                reason = str(error).partition(";")[0]
+                raise UserError(
+                    f"{path} is damaged ({reason}): delete {self.location} and prepare "
+                    f"{self.info.name} again"
+                ) from error
+
+    def _decode_record(self, record: bytes) -> Example:
+        features = tf_example_pb2.Example.FromString(record).features.feature
+        (encoded,) = features["image"].bytes_list.value
+        (label,) = features["label"].int64_list.value
+        if label == -1:
+            raise UserError(f"{self.info.name} has images without labels")
+        _check_label(label, self.info.class_names)
+        superclass = -1
+        if self.info.superclass_names:
+            (superclass,) = features["coarse_label"].int64_list.value
+            _check_label(superclass, self.info.superclass_names)
+        channels = self.info.image_shape[-1]
+        with Image.open(io.BytesIO(encoded)) as image:
+            pixels = np.asarray(image.convert(_MODES[channels]))
+        return pixels.reshape(*pixels.shape[:2], channels), label, superclass
+
+
+def _check_label(label: int, names: Sequence[str]) -> None:
+    if not 0 <= label < len(names):
+        raise ValueError("a label that is not a class")
+
+
+def _read_records(path: Path, length: int) -> Iterator[bytes]:
+    """Yields the records of a file, whose hashes ArrayRecord stores and checks."""
+    reader = ArrayRecordReader(str(path))
+    if reader.num_records() != length:
+        raise ValueError(f"it does not hold {length} records")
+    for start in range(0, length, _BATCH):
+        yield from reader.read(start, min(start + _BATCH, length))
+    reader.close()
+
+
+def open_prepared(name: str, data_dir: Path) -> TfdsSource | None:
+    """Opens a prepared data set.
+
+    Args:
+      name: ``name[/configuration][:version]``, as TFDS writes it.
+      data_dir: the folder of prepared data sets.
+
+    Returns:
+      The data set in its newest version, or None if TFDS knows it and it is not
+      prepared.
+
+    Raises:
+      UserError: the name is unknown, or the data set is damaged or of another kind.
+    """
+    parsed = re.fullmatch(r"(\w+)(/[\w.-]+)?(:\d+\.\d+\.\d+)?", name)
+    known = tfds.list_builders(with_community_datasets=False)
+    if not parsed or not (parsed[1] in known or (data_dir / parsed[1]).is_dir()):
+        hint = nearest(name, [*known, "synthetic"])
+        raise UserError(f"unknown data set {name!r}{hint}")
+    try:
+        builder = read_only_builder.builder_from_files(name, data_dir=str(data_dir))
+        return _open(builder)
+    except tfds.core.DatasetNotFoundError:
+        return None
+    except UserError:
+        raise
+    # Damaged JSON makes TFDS and protobuf raise nearly anything.
+    except Exception as error:
+        raise UserError(
+            f"the metadata in {data_dir / parsed[1]} is damaged "
+            f"({type(error).__name__}): delete that folder and prepare {name} again"
+        ) from error
+
+
+def _open(builder: Any) -> TfdsSource:
+    name = builder.name
+    if builder.builder_config is not None:
+        name = f"{name}/{builder.builder_config.name}"
+    features = dict(builder.info.features)
+    _check(name, builder, features)
+    height, width, channels = features["image"].shape
+    coarse = features.get("coarse_label")
+    mean, std = _NORMALIZATION.get(name, ((), ()))
+    info = DatasetInfo(
+        name=name,
+        version=str(builder.version),
+        image_shape=(height or 0, width or 0, channels),
+        class_names=tuple(features["label"].names),
+        superclass_names=tuple(coarse.names) if coarse else (),
+        superclass_of=(),
+        mean=mean,
+        std=std,
+    )
+    splits = builder.info.splits.items()
+    source = TfdsSource(
+        info,
+        shard_lengths={name: tuple(split.shard_lengths) for name, split in splits},
+        location=Path(builder.data_dir),
+        files={name: tuple(map(Path, split.filepaths)) for name, split in splits},
+    )
+    if not (height and width):  # unknown to TFDS: the first image decides
+        image, _, _ = next(source.examples(next(iter(source.files))))
+        info = replace(info, image_shape=image.shape)
+    if superclass_of := _find_superclasses(source):
+        info = replace(info, superclass_of=superclass_of)
+    else:
+        info = replace(info, superclass_names=())
+    return replace(source, info=info)
+
+
+def _check(name: str, builder: Any, features: Mapping[str, Any]) -> None:
+    """Raises UserError if a data set is none of labelled 8-bit images."""
+    image, label = features.get("image"), features.get("label")
+    kinds = tfds.features
+    if not (isinstance(image, kinds.Image) and isinstance(label, kinds.ClassLabel)):
+        raise UserError(f"{name} is no classification set: it needs image and label")
+    if image.np_dtype != np.uint8 or image.shape[-1] not in _MODES:
+        raise UserError(
+            f"{name} has images of {image.np_dtype}, shape {image.shape}: only 8-bit "
+            "images of 1, 3 or 4 channels can be read"
+        )
+    file_format = builder.info.file_format.value
+    if file_format != "array_record":
+        raise UserError(
+            f"{name} in {builder.data_dir} is stored as {file_format}: prepare it "
+            "again with --file_format=array_record"
+        )
+
+
+def _find_superclasses(source: TfdsSource) -> tuple[int, ...]:
+    """Returns the superclass of each class, or () if a class has none."""
+    if not source.info.superclass_names:
+        return ()
+    found: dict[int, int] = {}
+    every_split = map(source.examples, source.files)
+    for _, label, superclass in itertools.chain.from_iterable(every_split):
+        found.setdefault(label, superclass)
+        if len(found) == source.info.num_classes:
+            return tuple(found[index] for index in range(len(found)))
+    return ()
