@@ -192,7 +192,7 @@ class Run:
             total_steps=self._epochs * STEPS,
             steps_per_epoch=STEPS,
             batch_size=BATCH,
-            estimate_aloud=False,
+            estimate=False,
             say=lambda line: None,
         )
         config = LoopConfig(self._epochs, self._builder.learning_rates())

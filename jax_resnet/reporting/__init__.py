@@ -1,1 +1,1 @@
-"""What people see of a run: log, curves, TensorBoard, progress."""
+"""Shows a run to people: log, curves, TensorBoard, progress."""

@@ -5,16 +5,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jax_resnet.checkpoint.history import EpochRecord, RunInfo, best_epoch, throughput
+from jax_resnet.reporting.markdown import table
+
+HEADER = ["epoch", "train loss", "train top-1 %", "val loss", "val top-1 %"]
+HEADER += ["val top-5 %", "learning rate", "seconds"]
 
 
 @dataclass(frozen=True)
 class Final:
-    """How a run ended; the seconds include those of every start.
+    """How a run ended; seconds are of all its starts together.
 
     Attributes:
-        complete: Whether all epochs were done.
-        wall_seconds: From start to end.
-        compile_seconds: Spent in compilation.
+        complete: whether all epochs are done.
+        wall_seconds: seconds in all.
+        compile_seconds: seconds spent in compilation.
     """
 
     complete: bool
@@ -25,60 +29,65 @@ class Final:
 def render_log(
     info: RunInfo, history: Sequence[EpochRecord], final: Final | None
 ) -> str:
-    """Returns ``log.md``, from the arguments alone.
+    """Returns the text of ``log.md``.
 
     Args:
-        info: What ran on what.
-        history: Every epoch so far, from 1.
-        final: How the run ended; None while it runs.
+        info: what is run, and where.
+        history: the records of all epochs so far.
+        final: how the run ended; None while it is running.
     """
     best = best_epoch(history)
     done = f"{len(history)} of {info.epochs}"
     complete = final is not None and final.complete
-    versions = ", ".join(f"{name} {value}" for name, value in info.versions.items())
-    about = {
-        "command": "`" + info.command.replace("|", "\\|") + "`",
-        "started": info.started,
-        "data": f"{info.dataset}: {info.n_train:,} training images; "
-        f"validation (val) on {info.n_eval:,} of `{info.eval_name}`",
-        "model": f"{info.parameters:,} parameters, computing in {info.dtype}",
-        **({"started from": info.initial_model} if info.initial_model else {}),
-        **({"taught by": info.teacher} if info.teacher else {}),
-        **({"evaluated": info.evaluated} if info.evaluated else {}),
-        **({"image sizes": info.image_sizes} if info.image_sizes else {}),
-        "batch size": str(info.batch_size),
-        "seed": str(info.seed),
-        "device": info.device,
-        "platform": info.platform,
-        "versions": versions,
-        **({"changed": "; ".join(info.changes)} if info.changes else {}),
-    }
-    header = ["epoch", "train loss", "train top-1 %", "val loss", "val top-1 %"]
-    resized = any("image_size" in record for record in history)
-    header += ["val top-5 %", *["image size"] * resized, "learning rate", "seconds"]
     parts = [
         f"# {info.title}",
         f"Finished: epochs {done}." if complete else f"**Unfinished: epochs {done}.**",
-        _table(["", ""], [list(item) for item in about.items()]),
+        table(["", ""], _about(info), left=2),
         "## Epochs",
         "The learning rate is that of the epoch's last step. Training figures are of "
         "augmented images, and of the loss that is minimised. "
         "The epoch with the best val top-1 so far is bold.",
-        _table(header, [_cells(record, bold=record is best) for record in history]),
+        table(
+            _header(history),
+            [_cells(record, bold=record is best) for record in history],
+            left=0,
+        ),
     ]
     if skipped := [record for record in history if record.get("skipped_steps")]:
         counts = (f"{r['skipped_steps']} in epoch {r['epoch']}" for r in skipped)
         parts += [f"Steps skipped, not being finite: {', '.join(counts)}."]
     if final is not None and best is not None:
         rows = [["last", *_cells(history[-1])], ["best", *_cells(best)]]
-        parts += ["## Result" if complete else "## Result so far"]
-        parts += [_table(["", *header], rows), _selection(info.eval_name)]
         parts += [
+            "## Result" if complete else "## Result so far",
+            table(["", *_header(history)], rows),
+            _selection(info.eval_name),
             f"{final.wall_seconds:,.0f} s in all, {final.compile_seconds:,.1f} s of it "
             f"compilation; median over epochs {throughput(history):,.0f} images/s.",
             "![Loss and top-1 by epoch](curves.png)",
         ]
     return "\n\n".join(parts) + "\n"
+
+
+def _about(info: RunInfo) -> list[list[str]]:
+    about = {
+        "command": f"`{info.command}`",
+        "started": info.started,
+        "data": f"{info.dataset}: {info.n_train:,} training images; "
+        f"validation (val) on {info.n_eval:,} of `{info.eval_name}`",
+        "model": f"{info.parameters:,} parameters, computing in {info.dtype}",
+        "started from": info.initial_model,
+        "taught by": info.teacher,
+        "evaluated": info.evaluated,
+        "image sizes": info.image_sizes,
+        "batch size": str(info.batch_size),
+        "seed": str(info.seed),
+        "device": info.device,
+        "platform": info.platform,
+        "versions": ", ".join(f"{name} {v}" for name, v in info.versions.items()),
+        "changed": "; ".join(info.changes),
+    }
+    return [[name, text] for name, text in about.items() if text]
 
 
 def _selection(split: str) -> str:
@@ -88,6 +97,11 @@ def _selection(split: str) -> str:
             "therefore optimistic. Last is the figure to quote."
         )
     return f"Best was selected on `{split}`; both rows are measured on it too."
+
+
+def _header(history: Sequence[EpochRecord]) -> list[str]:
+    sized = any("image_size" in record for record in history)
+    return [*HEADER[:6], *["image size"] * sized, *HEADER[6:]]
 
 
 def _cells(record: EpochRecord, *, bold: bool = False) -> list[str]:
@@ -103,8 +117,3 @@ def _cells(record: EpochRecord, *, bold: bool = False) -> list[str]:
         f"{record['seconds']:.1f}",
     ]
     return [f"**{cell}**" for cell in cells] if bold else cells
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    rule = ["---:" if title else "---" for title in header]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))

@@ -3,8 +3,13 @@
 from collections.abc import Sequence
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, its first column to the left, all others to the right."""
-    rule = ["---", *("---:" for _ in header[1:])]
-    lines = [" | ".join(row) for row in (header, rule, *rows)]
-    return "\n".join(f"| {line} |" for line in lines)
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1
+) -> str:
+    """Returns a table whose first ``left`` columns are aligned to the left.
+
+    The other columns are aligned to the right. A ``|`` in a cell is escaped.
+    """
+    rule = ["---" if column < left else "---:" for column in range(len(header))]
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *escaped))

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a bar, or plain lines in a log file."""
+"""Shows the progress of a run: a bar on a terminal, plain lines in a log file."""
 
 import sys
 import time
@@ -13,17 +13,16 @@ SECONDS_BETWEEN_LINES = 20.0
 
 
 class Progress:
-    """Shows steps, images/s and the time left.
+    """Shows steps, images per second and the time left.
 
     Args:
-        first_step: steps done before this start.
-        total_steps: of the whole run.
-        steps_per_epoch: of training.
-        batch_size: images of a step.
-        estimate_aloud: print one line with the length of the whole run once it is
-            known, for devices that make it long.
-        say: where lines go, and then all is lines; None for standard output and, on
-            a terminal, a bar.
+        first_step: number of steps done before this start.
+        total_steps: number of steps of the whole run.
+        steps_per_epoch: number of training steps in an epoch.
+        batch_size: number of images in a step.
+        estimate: whether to print the length of the run once it is known, for devices
+            that make it long.
+        say: prints a line; None uses standard output and, on a terminal, a bar.
     """
 
     def __init__(
@@ -33,14 +32,14 @@ class Progress:
         total_steps: int,
         steps_per_epoch: int,
         batch_size: int,
-        estimate_aloud: bool,
+        estimate: bool,
         say: Callable[[str], None] | None = None,
     ):
         self._first_step = self._step = first_step
         self._total_steps = total_steps
         self._steps_per_epoch = steps_per_epoch
         self._batch_size = batch_size
-        self._estimate_aloud = estimate_aloud
+        self._estimate = estimate
         self._started = self._last_line = time.monotonic()
         self._bar = tqdm(
             total=total_steps * batch_size,
@@ -51,20 +50,21 @@ class Progress:
             smoothing=0.05,
             disable=say is not None or not sys.stderr.isatty(),
         )
-        self._say_line = say or partial(print, flush=True)
+        self._print = say or partial(print, flush=True)
 
     def trained(self, step: int, loss: float) -> None:
-        """Notes that training has reached ``step`` with this mean loss of the epoch."""
+        """Shows that training has reached a step, with the epoch's mean loss so far."""
         self._bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
         self._bar.update((step - self._step) * self._batch_size)
         self._step = step
         now = time.monotonic()
-        # The first calls hold one-time costs, and say little about the rest.
-        if self._estimate_aloud and now - self._started > 5:
-            self._estimate_aloud = False
+        # The first calls have one-time costs, and tell little about the rest.
+        if self._estimate and now - self._started > 5:
+            self._estimate = False
             if self._seconds_left(now) > 60:
-                left = self._time_left(now)
-                self._say(f"At this speed the run takes about {left} more.")
+                self._say(
+                    f"At this speed the run takes about {self._time_left(now)} more."
+                )
         if self._bar.disable and now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
             epoch = (step - 1) // self._steps_per_epoch
@@ -76,7 +76,7 @@ class Progress:
             )
 
     def epoch(self, record: EpochRecord) -> None:
-        """Shows an epoch's record."""
+        """Shows the record of an epoch."""
         self._say(
             f"epoch {record['epoch']}/{self._total_steps // self._steps_per_epoch}  "
             f"train loss {record['train_loss']:.4f} "
@@ -91,12 +91,12 @@ class Progress:
         self._last_line = time.monotonic()
 
     def close(self) -> None:
-        """Leaves the bar as it stands."""
+        """Leaves the bar as it is."""
         self._bar.close()
 
     def _say(self, line: str) -> None:
         if self._bar.disable:
-            self._say_line(line)
+            self._print(line)
         else:
             self._bar.write(line)
 
@@ -111,7 +111,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: ``42 s``, ``7 min``, ``3 h 20 min``, ``2 d 5 h``."""
+    """Returns seconds as people say them, such as ``7 min`` or ``3 h 20 min``."""
     minutes = round(seconds / 60)
     if seconds < 100:
         return f"{seconds:.0f} s"

@@ -1,17 +1,15 @@
-"""What a training run leaves for people in its workdir.
+"""Writes the files of a run directory that people read.
 
-The list of epoch records is the truth and travels in the checkpoint; every file
-here is a view of it. A :class:`Report` rewrites them all from the history it is
-given, so that a resumed run has no epoch twice, none missing and none torn, and
-the same ``log.md`` as an uninterrupted one but for times.
+The records of the epochs travel in the checkpoint, and every file here is made from
+them. A :class:`Report` rewrites all files, so that a resumed run has no epoch twice,
+missing or torn, and the ``log.md`` of an uninterrupted run, apart from times.
 """
 
-import contextlib
 import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ SECONDS_BETWEEN_CURVES = 30.0
 
 
 def read_summary(workdir: Path) -> dict[str, Any]:
-    """What ``summary.json`` of a run directory says; nothing if it cannot be read."""
+    """Returns the contents of ``summary.json``; {} if it cannot be read."""
     try:
         summary = json.loads((workdir / "summary.json").read_text())
     except (OSError, ValueError):
@@ -34,43 +32,98 @@ def read_summary(workdir: Path) -> dict[str, Any]:
 
 
 def is_complete(workdir: Path) -> bool:
-    """Whether the summary of a run directory says that all epochs were done."""
+    """Returns whether the summary of a run says that all epochs are done."""
     return read_summary(workdir).get("complete") is True
 
 
-def _json(value: Any, **style: Any) -> str:
-    """Strict JSON: a number that is not finite becomes null."""
+class Report:
+    """Keeps the files of a run directory up to date.
 
-    def finite(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: finite(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [finite(item) for item in value]
-        bad = isinstance(value, float) and not math.isfinite(value)
-        return None if bad else value
+    Args:
+        workdir: the run directory, which is made if it is missing.
+        metadata: metadata of the run, just begun or restored.
 
-    return json.dumps(finite(value), allow_nan=False, **style) + "\n"
+    Raises:
+        UserError: if a file cannot be written, here and in all methods.
+    """
+
+    def __init__(self, workdir: Path, metadata: RunMetadata):
+        self._workdir = workdir
+        self._drawn = -math.inf
+        with write_errors_explained(workdir):
+            workdir.mkdir(parents=True, exist_ok=True)
+        self._write("config.json", _json(metadata.config, indent=2))
+        self._write_texts(metadata, final=None)
+        history = metadata.history
+        self._reported = len(history)  # epochs in the event files
+        purge_step = history[-1]["step"] + 1 if history else 0
+        self._events = _EventFile(workdir / "tensorboard", purge_step)
+
+    def update(self, metadata: RunMetadata) -> None:
+        """Reports the epochs since the last update.
+
+        ``curves.png`` is drawn at most every :data:`SECONDS_BETWEEN_CURVES`.
+        """
+        self._write_texts(metadata, final=None)
+        for record in metadata.history[self._reported :]:
+            self._events.add(record)
+        self._reported = len(metadata.history)
+        if time.monotonic() - self._drawn > SECONDS_BETWEEN_CURVES:
+            self._draw(metadata)
+
+    def finish(self, metadata: RunMetadata, *, complete: bool) -> None:
+        """Writes the final figures.
+
+        Args:
+            metadata: metadata of the run.
+            complete: whether all epochs are done.
+        """
+        final = Final(complete, metadata.clock.wall, metadata.compile_seconds)
+        self._write_texts(metadata, final)
+        self._draw(metadata)
+        self._events.close()
+
+    def _write_texts(self, metadata: RunMetadata, final: Final | None) -> None:
+        lines = "".join(_json(record) for record in metadata.history)
+        self._write("metrics.jsonl", lines)
+        self._write("log.md", render_log(metadata.run, metadata.history, final))
+        complete = final is not None and final.complete
+        self._write("summary.json", _json(_summary(metadata, complete), indent=2))
+
+    def _draw(self, metadata: RunMetadata) -> None:
+        if metadata.history:
+            picture = draw_curves(metadata.run, metadata.history)
+            write_atomically(self._workdir / "curves.png", picture)
+            self._drawn = time.monotonic()
+
+    def _write(self, name: str, text: str) -> None:
+        write_atomically(self._workdir / name, text.encode())
 
 
-class _Events:
+class _EventFile:
     """A TensorBoard event file, written in the calling thread.
 
-    tensorboardX's ``SummaryWriter`` writes in a thread that dies silently on a full
-    disk, after which its bounded queue blocks the training loop for ever.
+    The thread of tensorboardX's ``SummaryWriter`` dies silently when the disk is full,
+    and its bounded queue then blocks training for ever.
     """
 
     def __init__(self, folder: Path, purge_step: int):
-        with _hidden("torch"):
+        # tensorboardX imports torch if it is there, which takes seconds.
+        without_torch = sys.modules.setdefault("torch", None) is None  # type: ignore
+        try:
             from tensorboardX.event_file_writer import EventsWriter
+        finally:
+            if without_torch:
+                del sys.modules["torch"]
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         self._folder = folder
         start = SessionLog(status=SessionLog.START)
         with write_errors_explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            # The file's name has a resolution of seconds: the step sets it apart.
+            # File names count seconds, so the step tells files apart.
             self._writer = EventsWriter(str(folder / "events"), f".{purge_step:09}")
-            # On START TensorBoard forgets what it has from this step on.
+            # On START, TensorBoard forgets the events from this step on.
             event = Event(wall_time=time.time(), step=purge_step, session_log=start)
             self._writer.write_event(event)
             self._writer.flush()
@@ -101,91 +154,18 @@ class _Events:
             self._writer.close()
 
 
-@contextlib.contextmanager
-def _hidden(package: str) -> Iterator[None]:
-    """Imports without a package that they would take seconds to import for nothing."""
-    if package in sys.modules:
-        yield
-        return
-    sys.modules[package] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[package]
+def _json(value: Any, **style: Any) -> str:
+    """Returns strict JSON, in which a number that is not finite becomes null."""
 
+    def finite(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: finite(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [finite(item) for item in value]
+        bad = isinstance(value, float) and not math.isfinite(value)
+        return None if bad else value
 
-class Report:
-    """The files of a run directory that people read, kept up with its history."""
-
-    def __init__(self, workdir: Path, metadata: RunMetadata):
-        """Writes every file anew from the metadata of a run, just begun or restored.
-
-        Args:
-            workdir: The run directory; made if it is missing.
-            metadata: The metadata of the run so far.
-
-        Raises:
-            UserError: Something cannot be written.
-        """
-        self._workdir = Path(workdir)
-        self._drawn = -math.inf
-        with write_errors_explained(self._workdir):
-            self._workdir.mkdir(parents=True, exist_ok=True)
-        self._write("config.json", _json(metadata.config, indent=2))
-        self._write_views(metadata, final=None)
-        history = metadata.history
-        self._shown = len(history)  # epochs that TensorBoard has
-        purge_step = history[-1]["step"] + 1 if history else 0
-        self._events = _Events(self._workdir / "tensorboard", purge_step)
-
-    def update(self, metadata: RunMetadata) -> None:
-        """Takes the epochs done since the last update into every file.
-
-        ``curves.png`` follows at most every :data:`SECONDS_BETWEEN_CURVES`.
-
-        Args:
-            metadata: The metadata of the run so far.
-
-        Raises:
-            UserError: Something cannot be written.
-        """
-        self._write_views(metadata, final=None)
-        for epoch in metadata.history[self._shown :]:
-            self._events.add(epoch)
-        self._shown = len(metadata.history)
-        if time.monotonic() - self._drawn > SECONDS_BETWEEN_CURVES:
-            self._draw(metadata)
-
-    def finish(self, metadata: RunMetadata, *, complete: bool) -> None:
-        """Writes the final table, ``summary.json`` and the last curves.
-
-        Args:
-            metadata: The metadata of the run.
-            complete: Whether all epochs were done; False when stopped before.
-
-        Raises:
-            UserError: Something cannot be written.
-        """
-        final = Final(complete, metadata.clock.wall, metadata.compile_seconds)
-        self._write_views(metadata, final)
-        self._draw(metadata)
-        self._events.close()
-
-    def _write_views(self, metadata: RunMetadata, final: Final | None) -> None:
-        lines = "".join(_json(epoch) for epoch in metadata.history)
-        self._write("metrics.jsonl", lines)
-        self._write("log.md", render_log(metadata.run, metadata.history, final))
-        complete = final is not None and final.complete
-        self._write("summary.json", _json(_summary(metadata, complete), indent=2))
-
-    def _draw(self, metadata: RunMetadata) -> None:
-        if metadata.history:
-            picture = draw_curves(metadata.run, metadata.history)
-            write_atomically(self._workdir / "curves.png", picture)
-            self._drawn = time.monotonic()
-
-    def _write(self, name: str, text: str) -> None:
-        write_atomically(self._workdir / name, text.encode())
+    return json.dumps(finite(value), allow_nan=False, **style) + "\n"
 
 
 def _summary(metadata: RunMetadata, complete: bool) -> dict[str, Any]:

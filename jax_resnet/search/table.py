@@ -113,7 +113,7 @@ def _render(
         row["recipe"]: [
             row["recipe"],
             ", ".join(f"`{name}` = {value}" for name, value in row["fields"].items()),
-            " ".join(row["why"].split()).replace("|", "\\|"),
+            " ".join(row["why"].split()),
         ]
         for row in rows
     }

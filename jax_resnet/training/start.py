@@ -156,6 +156,6 @@ def _progress(
         total_steps=builder.settings.train.epochs * sizes.steps_per_epoch,
         steps_per_epoch=sizes.steps_per_epoch,
         batch_size=sizes.train,
-        estimate_aloud=builder.devices.first.platform == "cpu",
+        estimate=builder.devices.first.platform == "cpu",
         say=say,
     )
