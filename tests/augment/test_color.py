@@ -34,6 +34,7 @@ def jitter(count, channels=3, **amounts):
     return np.asarray(images), np.asarray(found), *over_keys(draw, count)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "channels"),
     [("brightness", 3), ("contrast", 3), ("saturation", 3), ("contrast", 1)],
@@ -60,6 +61,7 @@ def test_blends_follow_the_drawn_order():
         np.testing.assert_allclose(ours, pixels, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_draws():
     amounts = jnp.float32([0.2, 0.1, 0.3])
     factors, order = over_keys(partial(draw_jitter, amounts=amounts))

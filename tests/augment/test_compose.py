@@ -47,6 +47,7 @@ def test_neighbouring_maps_are_one_gather():
     assert text.count("u8[64,18,23,3] = gather") == 1
 
 
+@pytest.mark.slow
 def test_an_image_depends_on_its_own_key_alone(reference):
     images = pictures(8)
     found = reference(keys(8), images)

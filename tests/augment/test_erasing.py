@@ -6,6 +6,7 @@ from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from augment_fixtures import (
     DRAWS,
     LEAST_P,
@@ -25,6 +26,7 @@ def rectangles(shape, **changes):
     return over_keys(lambda key: draw_rectangle(key, shape, **options))
 
 
+@pytest.mark.slow
 def test_rectangles_are_those_of_a_loop():
     # In this flat shape few rectangles fit, so that the tries matter.
     height, width = 12, 40
@@ -45,6 +47,7 @@ def test_rectangles_are_those_of_a_loop():
     assert (found[:, :2] + found[:, 2:] <= (height, width)).all()
 
 
+@pytest.mark.slow
 def test_erasing_sets_one_rectangle_to_zero_half_of_the_time():
     image = jnp.ones((32, 32, 3))
     found = over_keys(partial(random_erasing, image=image, **REFERENCE))
@@ -57,6 +60,7 @@ def test_erasing_sets_one_rectangle_to_zero_half_of_the_time():
         np.testing.assert_array_equal(ours, expected)
 
 
+@pytest.mark.slow
 def test_erasing_gives_up_when_nothing_fits():
     assert not rectangles((8, 8), probability=1.0, area=(1.0, 1.0))[:, 2:].any()
 

@@ -51,6 +51,7 @@ def test_rotation_is_pillows(shape):
         np.testing.assert_array_equal(ours, expected, err_msg=str(angle))
 
 
+@pytest.mark.slow
 def test_rotation_angle_is_uniform():
     # The angle can be read from where two far points of an imagined image come to lie.
     column = jnp.int32([[0, 20_000]])
@@ -64,6 +65,7 @@ def test_rotation_angle_is_uniform():
     assert_uniform(np.degrees(np.arctan2(down, right)), -15.01, 15.01)
 
 
+@pytest.mark.slow
 def test_crop_offsets_are_uniform():
     image = np.arange(1, 65, dtype=np.int32).reshape(8, 8, 1)
     padded = np.pad(image, ((4, 4), (4, 4), (0, 0)))

@@ -26,6 +26,7 @@ def test_partners_are_the_others_of_pairs():
     np.testing.assert_array_equal(partners(jnp.arange(6)), [1, 0, 3, 2, 5, 4])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.2, 3.0])
 def test_mixup(alpha):
     found, share = mix(mixup=alpha)
@@ -51,6 +52,7 @@ def test_boxes_are_those_of_the_paper():
         np.testing.assert_array_equal(boxes(share, centre), expected)
 
 
+@pytest.mark.slow
 def test_cutmix():
     found, share = mix(cutmix=1.0)
     own = (found == IMAGES).all(-1)

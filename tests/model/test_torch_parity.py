@@ -21,7 +21,7 @@ torch_resnet = pytest.importorskip("torch_resnet")
 pytestmark = pytest.mark.torch
 
 STEPS = 20
-BATCH = 64
+BATCH = 32
 LEARNING_RATE = 0.05
 
 
@@ -41,7 +41,7 @@ def theirs(ours):
 @pytest.fixture(scope="module")
 def batches():
     generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (STEPS, BATCH, 32, 32, 3), np.uint8)
+    images = generator.integers(0, 256, (STEPS, BATCH, 16, 16, 3), np.uint8)
     labels = generator.integers(0, 100, (STEPS, BATCH), np.int32)
     return images, labels
 
@@ -52,11 +52,6 @@ def scale(images):
 
 def to_torch(images):
     return torch.from_numpy(scale(images)).permute(0, 3, 1, 2)
-
-
-def test_parameter_counts_agree(ours, theirs):
-    count = sum(p.numel() for p in theirs.parameters())
-    assert weights.parameter_count(weights.split(ours)[1]) == count
 
 
 @pytest.mark.parametrize("train", [False, True])
