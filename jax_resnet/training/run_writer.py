@@ -1,8 +1,10 @@
-"""Reports and checkpoints, written behind the training loop."""
+"""Saves and reports a run behind the training loop."""
 
 import dataclasses
 import math
 import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +22,12 @@ from jax_resnet.training.state import TrainState
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state and metadata to save and report at some step.
+    """The state and metadata of a run at some step.
 
     Attributes:
         state: the state, on the devices or in host memory.
-        metrics: those of the unfinished epoch.
-        metadata: the metadata of the run so far.
+        metrics: the metrics of the unfinished epoch.
+        metadata: metadata of the run so far.
         epoch_ends: whether the step is the last one of its epoch, evaluated.
     """
 
@@ -36,32 +38,31 @@ class Snapshot:
 
 
 class RunWriter:
-    """Saves and reports a run in a thread of its own, in order.
+    """Saves and reports snapshots in a thread of its own, in order.
 
-    A checkpoint comes first and the report of its epochs after it, so that no file
-    tells of an epoch that a killed run would have to train again. Where epochs are
-    shorter than a save, the newest state is saved, and before it the best one not yet
-    saved.
+    An epoch is reported once its checkpoint is complete, so that no file tells of an
+    epoch that a killed run would have to train again. If epochs are shorter than a
+    save, the newest state is saved, and before it the best one that is not yet saved.
 
-    A context manager, which completes all queued saves and reports when it is left.
+    As a context manager, it completes all saves and reports at the end.
 
-    Where several processes train together, orbax's collectives have to come in the same
-    order as those of the steps, in each process. All is then done in the thread that
-    trains: a save is completed and reported when the next one is to start.
+    Where several processes train together, each has to call orbax's collectives in the
+    same order as those of the steps. The training thread then saves every epoch, and
+    completes and reports a save when the next one starts.
 
     Attributes:
-        complete: set once the last epoch is reached; the final report says so, unless
+        complete: set once the last epoch is done. The final report says so, unless
             saving has failed.
 
     Args:
-        workdir: the run directory; this run's alone.
+        workdir: the run directory.
         processes: the processes that train together. All of them save, waiting for
             each other, and the first one reports.
-        metadata: the metadata of the run so far.
+        metadata: metadata of the run so far.
         keep_latest: number of latest checkpoints to keep.
 
     Raises:
-        UserError: if something cannot be written; here, in the methods and at the end.
+        UserError: if something cannot be written, here, in the methods and at the end.
     """
 
     def __init__(
@@ -78,67 +79,50 @@ class RunWriter:
         self._report = Report(workdir, metadata) if processes.is_first else None
         self._checkpoints = CheckpointWriter(workdir, keep_latest=keep_latest)
         self._best_rank = max(map(rank, metadata.history), default=-math.inf)
+        self._lock = threading.Lock()
         self._pending: list[Snapshot] = []
-        self._ended = False
-        self._failure: BaseException | None = None
-        self._changed = threading.Condition()
         self._started: Snapshot | None = None
-        self._thread: threading.Thread | None = None
-        if processes.count == 1:
-            self._thread = threading.Thread(target=self._work, daemon=True)
-            self._thread.start()
+        self._background = ThreadPoolExecutor(1)
+        self._jobs: deque[Future[None]] = deque()
 
     def save_epoch(self, state: TrainState, metadata: RunMetadata) -> None:
-        """Queues the end of an epoch, the last one of the metadata.
-
-        Args:
-            state: the state after it; not to be donated any more.
-            metadata: the metadata of the run so far.
-        """
-        self._put(Snapshot(state, RunningMetrics.zeros(), metadata, True))
+        """Queues the state after the last epoch of the history, not to be donated."""
+        self._save(Snapshot(state, RunningMetrics.zeros(), metadata, True))
 
     def save_interrupted(
         self, state: TrainState, metrics: RunningMetrics, metadata: RunMetadata
     ) -> None:
-        """Queues a state within an epoch.
+        """Queues a state within an epoch, not to be donated.
 
         Args:
-            state: the state; not to be donated any more.
-            metrics: those of the unfinished epoch.
-            metadata: the metadata of the run so far.
+            state: the state.
+            metrics: the metrics of the unfinished epoch.
+            metadata: metadata of the run so far.
         """
-        self._put(Snapshot(state, metrics, metadata, False))
+        self._save(Snapshot(state, metrics, metadata, False))
 
-    def _put(self, snapshot: Snapshot) -> None:
+    def _save(self, snapshot: Snapshot) -> None:
         self.raise_failure()
-        if self._thread is None:
+        if self._processes.count > 1:
             self._complete_started()
             self._start_save(snapshot)
             return
-        with self._changed:
+        with self._lock:
             self._pending.append(snapshot)
-            self._changed.notify()
+        self._jobs.append(self._background.submit(self._save_pending))
 
     def raise_failure(self) -> None:
-        """Raises the error that stopped the background thread, if there is one."""
-        if self._failure is not None:
-            raise self._failure
+        """Raises the error of the background thread, if there is one."""
+        while self._jobs and self._jobs[0].done():
+            self._jobs[0].result()  # stays first if it raises
+            self._jobs.popleft()
 
-    def _work(self) -> None:
-        try:
-            while snapshots := self._take():
-                for snapshot in self._chosen(snapshots):
-                    self._start_save(snapshot)
-                self._complete_started()
-        except BaseException as error:  # raised again in the thread that trains
-            self._failure = error
-
-    def _take(self) -> list[Snapshot]:
-        """Waits for snapshots and takes them; none are left once the run has ended."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._pending or self._ended)
-            taken, self._pending = self._pending, []
-            return taken
+    def _save_pending(self) -> None:
+        with self._lock:
+            snapshots, self._pending = self._pending, []
+        for snapshot in self._chosen(snapshots) if snapshots else []:
+            self._start_save(snapshot)
+        self._complete_started()
 
     def _chosen(self, snapshots: list[Snapshot]) -> list[Snapshot]:
         """Returns the newest snapshot, and before it the best one if it is better."""
@@ -181,15 +165,11 @@ class RunWriter:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        with self._changed:
-            self._ended = True
-            self._changed.notify()
         is_lost = self._processes.is_lost_process(error)
         try:
             # A save that waits for a process that has gone would wait for minutes.
             if not is_lost:
-                if self._thread:
-                    self._thread.join()
+                self._background.shutdown()
                 self._complete_started()
                 self._checkpoints.close()
                 self.raise_failure()

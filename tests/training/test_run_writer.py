@@ -111,7 +111,7 @@ def test_a_failure_is_raised_where_training_sees_it(tmp_path, monkeypatch):
         RunWriter(tmp_path, Processes(), run_metadata(), keep_latest=2) as writer,
     ):
         writer.save_epoch(state(1), first)
-        wait_until(lambda: writer._failure)
+        wait_until(lambda: writer._jobs[0].done())
         with pytest.raises(UserError, match="no room for step 1"):
             writer.raise_failure()
         writer.complete = True
