@@ -113,8 +113,8 @@ def run_here(tiny, workdir, *arguments, module="train"):
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 code = main(words)
-        except UserError as error:
-            code = error.exit_code
+        except (UserError, OSError) as error:
+            code = getattr(error, "exit_code", 2)
             err.write(f"error: {' '.join(str(error).split())}\n")
         finally:
             for name, value in settings.items():

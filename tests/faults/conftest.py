@@ -1,9 +1,14 @@
-"""Counts the faults that are injected into real runs, and what became of them."""
+"""Repeats tests of faults, and counts what became of them.
+
+A test marked ``fault(name, few, many)`` injects one fault, and passes if nothing is
+lost. It takes the ``number`` of the fault, which seeds what is random about it.
+"""
 
 import datetime
 import itertools
 import os
 import platform
+import random
 import shlex
 from pathlib import Path
 
@@ -13,81 +18,60 @@ from command_line import interrupted
 from jax_resnet.checkpoint.history import installed_versions
 
 
-class Tally:
-    """Counts one kind of fault; a fault that is not survived fails the test."""
+def pytest_generate_tests(metafunc):
+    marker = metafunc.definition.get_closest_marker("fault")
+    if marker and "number" in metafunc.fixturenames:
+        _, few, many = marker.args
+        chosen = many if metafunc.config.getoption("--many-faults") else few
+        metafunc.parametrize("number", range(chosen))
 
-    def __init__(self, fault, properties):
-        self._counts = {"fault": fault, "injected": 0, "survived": 0}
-        properties.append(("fault", self._counts))
 
-    def injected(self, number=1):
-        self._counts["injected"] += number
-
-    def survived(self, number=1):
-        self._counts["survived"] += number
+@pytest.fixture
+def generator(number):
+    return random.Random(number)
 
 
 @pytest.fixture(scope="session")
 def stopped(tiny, tmp_path_factory):
-    """A run that was stopped in its second epoch; to be copied."""
+    """A run that SIGTERM stopped in its second epoch: copy it to change it."""
     return interrupted(tiny, tmp_path_factory.mktemp("stopped") / "run")
 
 
-@pytest.fixture
-def tally(request):
-    """``tally("kill -9 while saving")`` counts faults of that name."""
-    # The report of a test carries them, from whichever process it ran in.
-    return lambda fault: Tally(fault, request.node.user_properties)
-
-
-@pytest.fixture(scope="session")
-def many(request):
-    """``many(3, 100)`` is 3, or 100 with ``--many-faults``."""
-    chosen = request.config.getoption("--many-faults")
-    return lambda few, many: many if chosen else few
-
-
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport():
+def pytest_runtest_makereport(item):
     report = yield
-    # What hostile input makes a command say is not always text to pytest-xdist.
-    report.sections = [
-        (name, text.encode(errors="backslashreplace").decode())
-        for name, text in report.sections
-    ]
+    marker = item.get_closest_marker("fault")
+    if marker and report.when == "call" and not report.skipped:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        report.user_properties.append(("fault", marker.args[0].format(**parameters)))
     return report
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    table = {}
+    injected, survived = {}, {}
     for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
-        if getattr(report, "when", None) == "call":
-            for name, counts in report.user_properties:
-                for row in (counts["fault"], "all") if name == "fault" else ():
-                    injected, survived = table.pop(row, (0, 0))
-                    injected += counts["injected"]
-                    table[row] = injected, survived + counts["survived"]
-    if not table or hasattr(config, "workerinput"):  # one process of pytest-xdist
+        fault = dict(getattr(report, "user_properties", ())).get("fault")
+        if fault and report.when == "call":
+            injected[fault] = injected.get(fault, 0) + 1
+            survived[fault] = survived.get(fault, 0) + report.passed
+    if not injected:
         return
+    injected["all"] = sum(injected.values())
+    survived["all"] = sum(survived.values())
     lines = ["| fault | injected | survived | lost |", "| --- | ---: | ---: | ---: |"]
-    for fault, (injected, survived) in table.items():
-        lines.append(f"| {fault} | {injected} | {survived} | {injected - survived} |")
+    for fault, count in injected.items():
+        kept = survived[fault]
+        lines.append(f"| {fault} | {count} | {kept} | {count - kept} |")
+    table = "\n".join(lines)
     terminalreporter.write_sep("=", "faults")
-    terminalreporter.write_line("\n".join(lines))
+    terminalreporter.write_line(table)
     if name := config.getoption("--faults-report"):
-        path = Path(name)
         versions = ", ".join(f"{n} {v}" for n, v in installed_versions().items())
-        title = [
-            "# Faults injected into real runs",
-            "Survived: all was seen that `tests/faults` demands after such a fault.",
-        ]
         section = [
             f"`python -m pytest {shlex.join(config.invocation_params.args)}`",
             f"{datetime.date.today()}, {platform.machine()} with "
             f"{len(os.sched_getaffinity(0))} cores, {platform.system()}; {versions}",
-            "\n".join(lines),
+            table,
         ]
-        with path.open("a") as file:
-            file.write(
-                "\n\n".join([*([] if file.tell() else title), *section]) + "\n\n"
-            )
+        with Path(name).open("a") as file:
+            file.write("\n\n".join(section) + "\n\n")

@@ -1,12 +1,12 @@
-"""What may become of a file that nobody looks after."""
+"""Damages to files, and what is demanded of a program that reads them."""
 
-DAMAGES = {
-    "truncated to half": lambda path: path.write_bytes(
-        path.read_bytes()[: path.stat().st_size // 2]
-    ),
-    "emptied": lambda path: path.write_bytes(b""),
-    "deleted": lambda path: path.unlink(),
-}
+import contextlib
+import io
+import time
+
+from jax_resnet.runtime.errors import UserError
+
+GARBAGE = [b"", b"{}", b"null", b"\xff\xfe{", b"\x80\x04.", b"[" * 10**5, b"9" * 5000]
 
 
 def flip(path, generator):
@@ -16,5 +16,39 @@ def flip(path, generator):
     path.write_bytes(content)
 
 
-def files_of(folder):
-    return sorted(p for p in folder.rglob("*") if p.is_file())
+def splice(content, generator):
+    """Replaces some bytes in up to four places."""
+    for _ in range(generator.randint(1, 4)):
+        start = generator.randrange(len(content))
+        new = generator.randbytes(generator.randint(0, 9))
+        content = content[:start] + new + content[start + generator.randint(0, 50) :]
+    return content
+
+
+DAMAGES = {
+    "truncated to half": lambda path, _: path.write_bytes(
+        path.read_bytes()[: path.stat().st_size // 2]
+    ),
+    "emptied": lambda path, _: path.write_bytes(b""),
+    "deleted": lambda path, _: path.unlink(),
+    "with a bit flipped": flip,
+}
+
+
+def files_in(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def refused(call, *arguments):
+    """Returns what a call returns, or None if it refuses in one line."""
+    started, printed = time.monotonic(), io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        try:
+            result = call(*arguments)
+        except UserError as error:
+            result = None
+            assert len(str(error).splitlines()) == 1, repr(str(error))
+            assert len(str(error)) < 1000 + 2 * len(repr(arguments))
+    assert printed.getvalue() == ""
+    assert time.monotonic() - started < 20
+    return result

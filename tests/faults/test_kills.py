@@ -1,12 +1,12 @@
-"""``kill -9``, again and again: the same command carries on to the same result."""
+"""After ``kill -9``, the same command carries on to the same result."""
 
-import random
 import time
 
 import pytest
 from command_line import (
     assert_checkpoints_sound,
     assert_same_run,
+    run_here,
     start,
     wait_for,
 )
@@ -18,98 +18,71 @@ STEP_BY_STEP = "--config.train.steps_per_call=1"
 
 
 def names_in(folder):
-    try:
-        return {path.name for path in folder.iterdir()}
-    except FileNotFoundError:
-        return set()
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
 
-def assert_nothing_left_behind(workdir, reference):
-    assert names_in(workdir) == names_in(reference)
-    found, expected = (
-        names_in(store.directory(folder)) for folder in (workdir, reference)
-    )
-    # A run killed after its last save has one step more than it would have kept.
-    assert found >= expected
-    assert all(name.isdigit() for name in found)
+def wait_until(process, happened):
+    while process.poll() is None and not happened():
+        time.sleep(0.0005)
 
 
-class Moments:
-    """Each method waits for its moment in the life of a process."""
+def anywhere(process, workdir, generator):
+    time.sleep(generator.uniform(0, 15))
 
-    def __init__(self, seed):
-        self._random = random.Random(seed)
-        self.lifetime = 6.0  # seconds of a whole run; learned
 
-    def anywhere(self, process, workdir):
-        self._sleep(self.lifetime)
+def compiling(process, workdir, generator):
+    wait_for(process, "training on")
+    time.sleep(generator.uniform(0, 4))
 
-    def compiling(self, process, workdir):
-        if "training on" in wait_for(process, "training on|is complete"):
-            self._sleep(4.0)
-        else:  # killed after its last epoch the time before: nothing to compile
-            process.wait()
 
-    def saving(self, process, workdir):
-        folder = store.directory(workdir)
+def saving(process, workdir, generator):
+    folder = store.directory(workdir)
+    for _ in range(generator.randint(1, 3)):
         stale = names_in(folder)
-        self._until(process, lambda: any("tmp" in n for n in names_in(folder) - stale))
-        self._sleep(0.02)
-
-    def reporting(self, process, workdir):
-        log = workdir / "log.md"
-
-        def modified():
-            return log.stat().st_mtime_ns if log.exists() else 0
-
-        for _ in range(self._random.randint(1, 3)):
-            before = modified()
-            self._until(process, lambda before=before: modified() != before)
-        self._sleep(0.005)
-
-    def _sleep(self, longest):
-        time.sleep(self._random.uniform(0, longest))
-
-    def _until(self, process, happened):
-        while process.poll() is None and not happened():
-            time.sleep(0.0005)
+        wait_until(process, lambda stale=stale: "tmp" in str(names_in(folder) - stale))
+    time.sleep(generator.uniform(0, 0.02))
 
 
-KINDS = {
-    "kill -9 at a random moment": (Moments.anywhere, 2, 36),
-    "kill -9 while compiling for the first time": (Moments.compiling, 1, 16),
-    "kill -9 during a save": (Moments.saving, 1, 16),
-    "kill -9 while the report is written": (Moments.reporting, 1, 16),
-}
+def reporting(process, workdir, generator):
+    log = workdir / "log.md"
+
+    def modified():
+        return log.stat().st_mtime_ns if log.exists() else 0
+
+    for _ in range(generator.randint(1, 3)):
+        before = modified()
+        wait_until(process, lambda before=before: modified() != before)
+    time.sleep(generator.uniform(0, 0.005))
+
+
+def kill_and_carry_on(kill, tiny, finished, workdir, generator):
+    process = start(tiny, workdir, STEP_BY_STEP)
+    kill(process, workdir, generator)
+    process.kill()
+    process.communicate()
+    assert_checkpoints_sound(workdir)
+    result = run_here(tiny, workdir)
+    assert result.returncode == 0, result.stderr
+    assert_same_run(workdir, finished)
+    assert names_in(workdir) == names_in(finished)
+    # A run killed after its last save has one step more than it would have kept.
+    steps = names_in(store.directory(workdir))
+    assert steps >= names_in(store.directory(finished))
+    assert all(name.isdigit() for name in steps)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_killed_runs_carry_on(kind, tiny, finished, tmp_path, many, tally):
-    kill, few, hundreds = KINDS[kind]
-    config, environment = tiny
-    faults = tally(kind)
-    planned, survivors = many(few, hundreds), 0
-    moments = Moments(planned)
-    workdir = tmp_path / "run-0"
-    while planned or survivors:
-        if kind == "kill -9 while compiling for the first time":
-            cache = str(tmp_path / f"cache-{planned}")
-            environment = {**environment, "JAX_RESNET_CACHE": cache}
-        started = time.monotonic()
-        process = start((config, environment), workdir, STEP_BY_STEP)
-        if planned:
-            kill(moments, process, workdir)
-            process.kill()
-        output, _ = process.communicate(timeout=240)
-        assert_checkpoints_sound(workdir)
-        if process.returncode < 0:
-            faults.injected()
-            planned, survivors = planned - 1, survivors + 1
-            continue
-        assert process.returncode == 0, output
-        moments.lifetime = max(moments.lifetime, time.monotonic() - started)
-        assert_same_run(workdir, finished)
-        assert_nothing_left_behind(workdir, finished)
-        faults.survived(survivors)
-        workdir, survivors = tmp_path / f"run-{planned}", 0
+@pytest.mark.fault("kill -9 during a save", 1, 12)
+def test_killed_while_saving(tiny, finished, tmp_path, generator):
+    kill_and_carry_on(saving, tiny, finished, tmp_path / "run", generator)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [anywhere, compiling, reporting])
+@pytest.mark.fault("kill -9, {moment.__name__}", 0, 12)
+def test_killed_at_other_times(tiny, finished, tmp_path, generator, moment):
+    cache = str(tmp_path / "cache")
+    if moment is compiling:
+        environment = {**tiny.environment, "JAX_RESNET_CACHE": cache}
+        tiny = tiny._replace(environment=environment)
+    kill_and_carry_on(moment, tiny, finished, tmp_path / "run", generator)

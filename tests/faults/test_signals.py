@@ -1,7 +1,6 @@
-"""Signals and time limits: saved and out in time; the same command carries on."""
+"""Signals and time limits save the run in time; the same command carries on."""
 
 import json
-import random
 import signal
 import time
 
@@ -10,119 +9,93 @@ from command_line import (
     assert_checkpoints_sound,
     assert_same_run,
     run,
+    run_here,
     start,
     wait_for,
 )
 
-from jax_resnet.checkpoint import store
+from jax_resnet import IMPORTED
+from jax_resnet.runtime.signals import RESERVED_SECONDS
 
-# One step a call makes the run long enough to be cut in all its parts.
 STEP_BY_STEP = "--config.train.steps_per_call=1"
-CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+SIGNALS = [*CODES]
 
 
-def is_complete(workdir):
-    return json.loads((workdir / "summary.json").read_text())["complete"]
-
-
-def carry_on(tiny, workdir, finished):
-    result = run(tiny, workdir, STEP_BY_STEP)
+def assert_carries_on(tiny, workdir, finished):
+    assert not json.loads((workdir / "summary.json").read_text())["complete"]
+    assert_checkpoints_sound(workdir)
+    result = run_here(tiny, workdir)
     assert result.returncode == 0, result.stderr
+    assert "resuming at step" in result.stdout
     assert_same_run(workdir, finished)
-    return result.stdout
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
-def test_a_signal_saves_and_stops(number, tiny, finished, tmp_path, many, tally):
-    faults = tally(f"{number.name} in the middle of a run")
-    generator = random.Random(number)
-    for index in range(many(1, 4)):
-        workdir = tmp_path / str(index)
-        process = start(tiny, workdir, STEP_BY_STEP)
-        wait_for(process, "epoch 1/3")
-        time.sleep(generator.uniform(0, 0.3))
-        process.send_signal(number)
-        faults.injected()
-        started = time.monotonic()
-        output, _ = process.communicate(timeout=60)
-        assert time.monotonic() - started < 10
-        assert process.returncode == CODES[number], output
-        assert f"{number.name}: saving and stopping" in output
-        assert "the same command resumes" in output
-        assert not is_complete(workdir)
-        assert_checkpoints_sound(workdir)
-        if number == signal.SIGTERM or many(0, 1):
-            assert "resuming at step" in carry_on(tiny, workdir, finished)
-        faults.survived()
+@pytest.mark.fault("SIGINT, SIGTERM or SIGHUP in the middle of a run", 1, 12)
+def test_a_signal_saves_and_stops(tiny, finished, tmp_path, number, generator):
+    sent = SIGNALS[number % 3]
+    process = start(tiny, tmp_path / "run", STEP_BY_STEP)
+    wait_for(process, "epoch 1/3")
+    time.sleep(generator.uniform(0, 0.3))
+    process.send_signal(sent)
+    started = time.monotonic()
+    output, _ = process.communicate(timeout=60)
+    assert time.monotonic() - started < 10
+    assert process.returncode == CODES[sent], output
+    assert f"{sent.name}: saving and stopping" in output
+    assert "the same command resumes" in output
+    assert_carries_on(tiny, tmp_path / "run", finished)
 
 
 @pytest.mark.slow
-def test_a_second_signal_leaves_at_once(tiny, finished, tmp_path, many, tally):
-    faults = tally("two signals within half a second")
-    generator = random.Random(0)
-    for index in range(many(1, 8)):
-        workdir = tmp_path / str(index)
-        process = start(tiny, workdir, STEP_BY_STEP)
-        wait_for(process, "epoch 1/3")
-        # Two of the same kind would arrive as one if they were sent together.
-        first, second = generator.sample(sorted(CODES), 2)
-        process.send_signal(first)
-        time.sleep(generator.uniform(0, 0.5))
-        process.send_signal(second)
-        faults.injected()
-        started = time.monotonic()
-        process.communicate(timeout=60)
-        assert time.monotonic() - started < 2
-        assert process.returncode in (CODES[first], CODES[second])
-        assert_checkpoints_sound(workdir)
-        assert not is_complete(workdir)
-        carry_on(tiny, workdir, finished)
-        faults.survived()
-
-
-def test_a_signal_before_training_leaves_at_once(tiny, tmp_path, many, tally):
-    faults = tally("signal before training")
-    for index, number in enumerate(list(CODES)[: many(1, 3)]):
-        process = start(tiny, tmp_path / str(index))
-        wait_for(process, "training on")
-        process.send_signal(number)
-        faults.injected()
-        started = time.monotonic()
-        process.communicate(timeout=60)
-        assert process.returncode == CODES[number]
-        assert time.monotonic() - started < 2
-        faults.survived()
+@pytest.mark.fault("two signals within half a second", 0, 6)
+def test_a_second_signal_leaves_at_once(tiny, finished, tmp_path, generator):
+    process = start(tiny, tmp_path / "run", STEP_BY_STEP)
+    wait_for(process, "epoch 1/3")
+    # Two of the same kind would arrive as one if they were sent together.
+    first, second = generator.sample(SIGNALS, 2)
+    process.send_signal(first)
+    time.sleep(generator.uniform(0, 0.5))
+    process.send_signal(second)
+    started = time.monotonic()
+    process.communicate(timeout=60)
+    assert time.monotonic() - started < 2
+    assert process.returncode in (CODES[first], CODES[second])
+    assert_carries_on(tiny, tmp_path / "run", finished)
 
 
 @pytest.mark.slow
-def test_a_run_out_of_time_carries_on(tiny, finished, tmp_path, many, tally):
-    faults = tally("time limit shorter than the run")
-    for seconds in (11, 10.5, 10.1)[: many(1, 3)]:
-        workdir = tmp_path / str(seconds)
-        faults.injected()
-        result = run(tiny, workdir, STEP_BY_STEP, "--max-seconds", str(seconds))
-        assert (result.returncode, result.stderr) == (75, "")
-        assert "the same command resumes" in result.stdout
-        assert not is_complete(workdir)
-        carry_on(tiny, workdir, finished)
-        faults.survived()
+@pytest.mark.fault("a signal before training", 0, 3)
+def test_a_signal_before_training_leaves_at_once(tiny, tmp_path, number):
+    process = start(tiny, tmp_path / "run")
+    wait_for(process, "training on")
+    process.send_signal(SIGNALS[number])
+    started = time.monotonic()
+    process.communicate(timeout=60)
+    assert process.returncode == CODES[SIGNALS[number]]
+    assert time.monotonic() - started < 2
 
 
-@pytest.mark.many
-def test_a_run_ends_before_its_time_limit(tiny, tmp_path, many, tally):
-    faults = tally("time limit in the middle of a long run")
-    steps_done = 0
-    for seconds in (20, 25, 30)[: many(1, 3)]:
-        limit = ("--max-seconds", str(seconds))
-        faults.injected()
-        started = time.monotonic()
-        result = run(tiny, tmp_path / "run", "--config.train.epochs=1000", *limit)
-        assert time.monotonic() - started < seconds
-        assert (result.returncode, result.stderr) == (75, "")
-        assert not is_complete(tmp_path / "run")
-        assert_checkpoints_sound(tmp_path / "run")
-        latest = store.select(tmp_path / "run", "latest")
-        assert latest.step > steps_done
-        steps_done = latest.step
-        faults.survived()
+@pytest.mark.slow
+@pytest.mark.fault("a time limit shorter than the run", 1, 3)
+def test_a_run_out_of_time_carries_on(tiny, finished, tmp_path, number):
+    # A start that takes longer than the limit still makes a step.
+    limit = time.monotonic() - IMPORTED + RESERVED_SECONDS + 0.5 + number
+    options = (STEP_BY_STEP, "--max-seconds", str(limit))
+    result = run_here(tiny, tmp_path / "run", *options)
+    assert (result.returncode, result.stderr) == (75, "")
+    assert "the same command resumes" in result.stdout
+    assert_carries_on(tiny, tmp_path / "run", finished)
+
+
+@pytest.mark.slow
+@pytest.mark.fault("a time limit in the middle of a long run", 0, 3)
+def test_a_run_ends_before_its_time_limit(tiny, tmp_path, number):
+    seconds = 20 + 5 * number
+    options = ("--config.train.epochs=1000", "--max-seconds", str(seconds))
+    started = time.monotonic()
+    result = run(tiny, tmp_path / "run", *options)
+    assert time.monotonic() - started < seconds
+    assert (result.returncode, result.stderr) == (75, "")
+    assert_checkpoints_sound(tmp_path / "run")
