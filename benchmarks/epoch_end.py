@@ -85,11 +85,6 @@ class SleepingSteps:
         self._train = MultiStep(train_step, devices, pipeline.train_layouts, None)
         self.evaluate = MultiStep(eval_step, devices, layouts, None)
 
-    def is_compiled(self, epoch: int) -> bool:
-        """Whether the step of an epoch is there: always."""
-        del epoch
-        return True
-
     def train(self, epoch: int) -> MultiStep:
         """The training step, which is the same in each epoch."""
         del epoch

@@ -37,7 +37,7 @@ from jax_resnet.training.input_pipeline import (
 )
 from jax_resnet.training.loss import Loss, Preprocessing
 from jax_resnet.training.metrics import RunningMetrics
-from jax_resnet.training.multi_step import Loop, MultiStep, counted
+from jax_resnet.training.multi_step import DeviceLoop, MultiStep, device_loop
 from jax_resnet.training.state import create_train_state
 from jax_resnet.training.step import StepOptions
 
@@ -129,7 +129,7 @@ def build(
     return BuiltRun(steps, pipeline, devices.place(state))
 
 
-def _loop(options: Options, change: Change) -> Loop | None:
+def _loop(options: Options, change: Change) -> DeviceLoop | None:
     loop_on_device = change.loop_on_device
     if loop_on_device is None:
         loop_on_device = options.device != "cpu"
@@ -185,7 +185,7 @@ class Augmentation(JaxVariant):
             augmented = transform(keys, images[batch])
             return index + 1, augmented
 
-        loop = None if options.device == "cpu" else counted
+        loop = None if options.device == "cpu" else device_loop
         devices = DeviceMesh((device.current(),))
         self._step = MultiStep(step, devices, [REPLICATED] * 3, loop)
         self._carry = (jnp.int32(0), jnp.zeros((batch_size, 32, 32, 3)))

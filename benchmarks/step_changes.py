@@ -16,7 +16,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
-from jax_resnet.training.multi_step import Loop, counted
+from jax_resnet.training.multi_step import DeviceLoop, device_loop
 
 BASELINE = "baseline"
 STEPS_PER_CALL = 40  # where the program fixes it
@@ -123,7 +123,7 @@ class Change:
     dtype: str = ""
     augment: str = ""
     loop_on_device: bool | None = None
-    loop: Loop = counted
+    loop: DeviceLoop = device_loop
     steps_per_call: int = 0
     key: str = ""
     flat_optimizer: bool = False
@@ -131,7 +131,9 @@ class Change:
     convolution: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def _on_device(label: str, loop: Loop, steps_per_call: int = STEPS_PER_CALL) -> Change:
+def _on_device(
+    label: str, loop: DeviceLoop, steps_per_call: int = STEPS_PER_CALL
+) -> Change:
     return Change(label, loop_on_device=True, loop=loop, steps_per_call=steps_per_call)
 
 

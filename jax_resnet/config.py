@@ -94,9 +94,13 @@ FIELDS = {
     "data.train_split": Field(str),
     "data.eval_split": Field(str),
     "data.holdout": Field(int),
-    "data.placement": Field(str, ALWAYS, default="auto"),
+    "data.placement": Field(
+        str, ALWAYS, choices=("auto", "device", "stream"), default="auto"
+    ),
     "mesh.devices": Field(int, ALWAYS, least=0, default=0),
-    "mesh.batch_norm": Field(str, IF_ACCEPTED, default="global"),
+    "mesh.batch_norm": Field(
+        str, IF_ACCEPTED, choices=("global", "device"), default="global"
+    ),
     "augment.transforms": Field(tuple, IF_ACCEPTED),
     "mix.mixup": Field(float, IF_ACCEPTED, default=0.0),
     "mix.cutmix": Field(float, IF_ACCEPTED, default=0.0),

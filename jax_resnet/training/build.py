@@ -1,10 +1,8 @@
 """Builds model, optimizer and compiled steps from a config."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,13 +21,17 @@ from jax_resnet.model import resnet
 from jax_resnet.predict import Predictor
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.memory import memory_bytes
-from jax_resnet.training import optimizer
 from jax_resnet.training.compiled import CompiledSteps
 from jax_resnet.training.ema import Ema
 from jax_resnet.training.image_sizes import ImageSizes
 from jax_resnet.training.input_pipeline import BatchSizes, InputPipeline
 from jax_resnet.training.loss import Loss, Preprocessing, Teacher
-from jax_resnet.training.multi_step import counted
+from jax_resnet.training.multi_step import device_loop
+from jax_resnet.training.optimizer import (
+    make_optimizer,
+    make_schedule,
+    scaled_learning_rate,
+)
 from jax_resnet.training.pretrained import open_teacher, with_weights_of
 from jax_resnet.training.sam import Sam
 from jax_resnet.training.state import TrainState, create_train_state
@@ -37,7 +39,7 @@ from jax_resnet.training.step import StepOptions
 
 
 def describe_data(settings: ConfigDict) -> data.Description:
-    """The data set that a config names, prepared if it has to be."""
+    """Describes the data set that a config names, and prepares it if necessary."""
     return data.describe(
         settings.data.name,
         data_dir=settings.data.dir or None,
@@ -53,8 +55,8 @@ class BuiltRun:
     """A run that is built, but not compiled.
 
     Attributes:
-        steps: its steps.
-        pipeline: their images, to be loaded.
+        steps: the steps of training and evaluation.
+        pipeline: brings their images, once they are loaded.
         state: the state before the first step, in host memory or on any device.
     """
 
@@ -96,29 +98,88 @@ class RunBuilder:
     @property
     def image_sizes(self) -> ImageSizes:
         """The sizes of the training images."""
-        return ImageSizes.from_config(self.settings.train.image_sizes)
+        return ImageSizes(self.settings.train.image_sizes)
 
-    @property
-    def batch_sizes(self) -> BatchSizes:
-        """How the images are cut into batches.
+    @cached_property
+    def initial_model(self) -> Predictor | None:
+        """The model whose weights training starts from, if the config names one."""
+        path = self.settings.train.initial_model
+        return Predictor.open(path) if path else None
+
+    @cached_property
+    def teacher(self) -> Predictor | None:
+        """The teacher for distillation, if the config names one."""
+        path = self.settings.distill.teacher
+        return open_teacher(path, self.info) if path else None
+
+    def build(self, key: jax.Array) -> BuiltRun:
+        """Builds the steps and the state before the first of them.
+
+        Args:
+            key: gives the initial weights.
 
         Raises:
-            UserError: if a batch exceeds the images, or cannot be shared out evenly.
+            UserError: if a setting is out of range, or the teacher does not fit.
         """
-        train = self.settings.train
+        self.image_sizes.check_fits(self.info.image_shape)
+        options, optimizer = self._step_options(), self._optimizer()
+        network = resnet.initialize(
+            key,
+            **self.architecture,
+            axis_name=None if options.average_statistics else self.devices.axis_name,
+            zero_init_residual=self.settings.model.zero_init_residual,
+        )
+        graphdef, state = create_train_state(
+            network, optimizer, with_average=options.ema is not None
+        )
+        pipeline = InputPipeline(
+            self.devices,
+            self._batch_sizes,
+            self.info.image_shape,
+            streamed=self._is_streamed(),
+        )
+        steps = CompiledSteps(
+            self._loss(graphdef),
+            optimizer,
+            options,
+            pipeline,
+            [self.image_sizes.at(e) for e in range(self.settings.train.epochs)],
+            loop=None if self.devices.first.platform == "cpu" else device_loop,
+        )
+        return BuiltRun(steps, pipeline, state)
+
+    def with_initial_model(self, state: TrainState) -> TrainState:
+        """Gives the state the weights of the initial model, if there is one.
+
+        Raises:
+            UserError: if there is no such model, or it has another architecture.
+        """
+        source = self.initial_model
+        return state if source is None else with_weights_of(source, state)
+
+    def learning_rates(self) -> list[float]:
+        """Returns the learning rate of each epoch's last step."""
+        steps = self._batch_sizes.steps_per_epoch
+        ends = np.arange(1, self.settings.train.epochs + 1) * steps
+        return np.asarray(self._schedule(jnp.asarray(ends - 1))).tolist()
+
+    @cached_property
+    def _batch_sizes(self) -> BatchSizes:
+        train, count = self.settings.train, self.devices.count
         if train.batch_size > self.n_train:
             raise UserError(
                 f"train.batch_size is {train.batch_size}, and there are only "
                 f"{self.n_train} training images"
             )
-        if train.batch_size % self._batch_unit:
-            pairs = "" if self._mix is None else " (of pairs, to mix them)"
+        unit, pairs = count * train.accumulation, ""
+        if self._mix is not None:
+            unit, pairs = 2 * unit, " (of pairs, to mix them)"
+        if train.batch_size % unit:
             raise UserError(
-                f"train.batch_size is {train.batch_size}, and {self.devices.count} "
-                f"devices with train.accumulation={train.accumulation} need a multiple "
-                f"of {self._batch_unit}{pairs}: change it, or mesh.devices"
+                f"train.batch_size is {train.batch_size}, and {count} devices with "
+                f"train.accumulation={train.accumulation} need a multiple of "
+                f"{unit}{pairs}: change it, or mesh.devices"
             )
-        count = self.devices.count
         evaluation = min(train.eval_batch_size, self.n_eval)
         return BatchSizes(
             n_train=self.n_train,
@@ -129,146 +190,30 @@ class RunBuilder:
         )
 
     @property
-    def _batch_unit(self) -> int:
-        """Number that the batch size is a multiple of."""
-        pair = 1 if self._mix is None else 2
-        return self.devices.count * self.settings.train.accumulation * pair
-
-    @cached_property
-    def initial_model(self) -> Predictor | None:
-        """The model whose weights training starts from, if the config names one.
-
-        Raises:
-            UserError: if there is none.
-        """
-        path = self.settings.train.initial_model
-        return Predictor.open(path) if path else None
-
-    def build(self, key: jax.Array) -> BuiltRun:
-        """Builds the steps and the state before the first of them.
-
-        Args:
-            key: gives the initial weights.
-
-        Raises:
-            UserError: if a setting is out of range.
-        """
-        sizes, options = self.batch_sizes, self._step_options()
-        self.image_sizes.check_fits(self.info.image_shape)
-        updates = self._optimizer(sizes.steps_per_epoch)
-        network = resnet.initialize(
-            key,
-            **self.architecture,
-            axis_name=None if options.average_statistics else self.devices.axis_name,
-            zero_init_residual=self.settings.model.zero_init_residual,
-        )
-        graphdef, state = create_train_state(
-            network, updates, with_average=options.ema is not None
-        )
-        pipeline = InputPipeline(
-            self.devices, sizes, self.info.image_shape, streamed=self._is_streamed()
-        )
-        epochs = range(self.settings.train.epochs)
-        steps = CompiledSteps(
-            self._loss(graphdef),
-            updates,
-            options,
-            pipeline,
-            [self.image_sizes.at(epoch) for epoch in epochs],
-            loop=None if self.devices.first.platform == "cpu" else counted,
-        )
-        return BuiltRun(steps, pipeline, state)
-
-    def _step_options(self) -> StepOptions:
-        statistics = self.settings.mesh.batch_norm
-        if statistics not in ("global", "device"):
-            raise UserError(
-                f"mesh.batch_norm must be 'global' or 'device', not {statistics!r}"
-            )
-        sam = Sam(self.settings.optimizer.sam_rho, self.settings.optimizer.sam_adaptive)
-        ema = Ema(self.settings.ema.decay, self.settings.ema.statistics_steps)
-        return StepOptions(
-            accumulation=self.settings.train.accumulation,
-            average_statistics=statistics == "device",
-            skip_nonfinite=self.settings.train.max_skipped_steps > 0,
-            sam=sam if sam.rho else None,
-            ema=ema if ema.decay else None,
-        )
-
-    def _loss(self, graphdef: nnx.GraphDef[resnet.ResNet]) -> Loss:
-        settings, info = self.settings, self.info
-        return Loss(
-            graphdef,
-            Preprocessing(
-                compose.build(
-                    settings.augment.transforms,
-                    self._augment_settings(),
-                    mean=info.mean,
-                    std=info.std,
-                ),
-                partial(normalize, mean=info.mean, std=info.std),
-                self._mix,
-            ),
-            label_smoothing=settings.train.label_smoothing,
-            stochastic_depth=settings.model.stochastic_depth,
-            teacher=self._teacher_in_loss(),
-        )
-
-    @cached_property
-    def teacher(self) -> Predictor | None:
-        """The teacher for distillation, if the config names one.
-
-        Raises:
-            UserError: if there is none, or it knows other classes or images.
-        """
-        path = self.settings.distill.teacher
-        return open_teacher(path, self.info) if path else None
-
-    def _teacher_in_loss(self) -> Teacher | None:
-        if self.teacher is None:
-            return None
-        options = self.settings.distill
-        return Teacher(self.teacher.forward, options.weight, options.temperature)
-
-    @property
     def _mix(self) -> Mix | None:
         return make_mix(**self.settings.mix.to_dict())
 
-    def _is_streamed(self) -> bool:
-        placement = self.settings.data.placement
-        if placement not in ("auto", "device", "stream"):
-            raise UserError(
-                "data.placement must be 'auto', 'device' or 'stream', not "
-                f"{placement!r}"
-            )
-        if placement != "auto":
-            return placement == "stream"
-        images = self.n_train + self.n_eval
-        size = images * math.prod(self.info.image_shape)
-        # Leave two thirds of the memory to activations and other programs.
-        return size > memory_bytes(self.devices.first) / 3
+    @property
+    def _schedule(self) -> optax.Schedule:
+        train, options = self.settings.train, self.settings.optimizer
+        steps_per_epoch = self._batch_sizes.steps_per_epoch
+        return make_schedule(
+            options.schedule,
+            scaled_learning_rate(
+                options.learning_rate,
+                batch_size=train.batch_size,
+                base_batch_size=options.base_batch_size,
+                scaling=options.learning_rate_scaling,
+            ),
+            total_steps=train.epochs * steps_per_epoch,
+            warmup_steps=round(options.warmup_epochs * steps_per_epoch),
+        )
 
-    def with_initial_model(self, state: TrainState) -> TrainState:
-        """Gives the state the weights of the initial model, if there is one.
-
-        Raises:
-            UserError: if that model is not of this architecture.
-        """
-        source = self.initial_model
-        return state if source is None else with_weights_of(source, state)
-
-    def learning_rates(self) -> list[float]:
-        """The learning rate of each epoch's last step."""
-        steps_per_epoch = self.batch_sizes.steps_per_epoch
-        ends = np.arange(1, self.settings.train.epochs + 1) * steps_per_epoch
-        rates = self._schedule(steps_per_epoch)(jnp.asarray(ends - 1))
-        return np.asarray(rates).tolist()
-
-    def _optimizer(self, steps_per_epoch: int) -> optax.GradientTransformation:
+    def _optimizer(self) -> optax.GradientTransformation:
         options = self.settings.optimizer
-        return optimizer.make_optimizer(
+        return make_optimizer(
             options.name,
-            self._schedule(steps_per_epoch),
+            self._schedule,
             momentum=options.momentum,
             nesterov=options.nesterov,
             weight_decay=options.weight_decay,
@@ -276,24 +221,45 @@ class RunBuilder:
             adam_ratio=options.adam_ratio,
         )
 
-    def _schedule(self, steps_per_epoch: int) -> optax.Schedule:
-        options, epochs = self.settings.optimizer, self.settings.train.epochs
-        return optimizer.make_schedule(
-            options.schedule,
-            optimizer.scaled_learning_rate(
-                options.learning_rate,
-                batch_size=self.settings.train.batch_size,
-                base_batch_size=options.base_batch_size,
-                scaling=options.learning_rate_scaling,
-            ),
-            total_steps=epochs * steps_per_epoch,
-            warmup_steps=round(options.warmup_epochs * steps_per_epoch),
+    def _step_options(self) -> StepOptions:
+        settings = self.settings
+        sam = Sam(settings.optimizer.sam_rho, settings.optimizer.sam_adaptive)
+        ema = Ema(settings.ema.decay, settings.ema.statistics_steps)
+        return StepOptions(
+            accumulation=settings.train.accumulation,
+            average_statistics=settings.mesh.batch_norm == "device",
+            skip_nonfinite=settings.train.max_skipped_steps > 0,
+            sam=sam if sam.rho else None,
+            ema=ema if ema.decay else None,
         )
 
-    def _augment_settings(self) -> Mapping[str, Mapping[str, Any]]:
-        settings = self.settings.augment
-        groups = {n: group for n, group in settings.items() if n != "transforms"}
-        for name, group in groups.items():
-            if not isinstance(group, ConfigDict):
+    def _loss(self, graphdef: nnx.GraphDef[resnet.ResNet]) -> Loss:
+        settings, info = self.settings, self.info
+        augmentations = settings.augment.to_dict()
+        transforms = augmentations.pop("transforms")
+        for name, group in augmentations.items():
+            if not isinstance(group, dict):
                 raise UserError(f"augment.{name} must be a group of settings")
-        return {name: group.to_dict() for name, group in groups.items()}
+        teacher = None
+        if self.teacher is not None:
+            distill = settings.distill
+            teacher = Teacher(self.teacher.forward, distill.weight, distill.temperature)
+        return Loss(
+            graphdef,
+            Preprocessing(
+                compose.build(transforms, augmentations, mean=info.mean, std=info.std),
+                partial(normalize, mean=info.mean, std=info.std),
+                self._mix,
+            ),
+            label_smoothing=settings.train.label_smoothing,
+            stochastic_depth=settings.model.stochastic_depth,
+            teacher=teacher,
+        )
+
+    def _is_streamed(self) -> bool:
+        placement = self.settings.data.placement
+        if placement != "auto":
+            return placement == "stream"
+        size = (self.n_train + self.n_eval) * math.prod(self.info.image_shape)
+        # Leave two thirds of the memory to activations and other programs.
+        return size > memory_bytes(self.devices.first) / 3

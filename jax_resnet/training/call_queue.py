@@ -22,7 +22,7 @@ SECONDS_PER_CALL = 0.7
 LONG_CALL_SECONDS = 1.0
 
 # Takes the results of a call, the steps done by then, and the seconds it took.
-Watch = Callable[[Any, int, float], None]
+Callback = Callable[[Any, int, float], None]
 
 
 @dataclass
@@ -49,7 +49,7 @@ class StepsPerCall:
         """Whether a call is short enough for another to be queued behind it."""
         return self.count * self.agreed <= LONG_CALL_SECONDS
 
-    def agree(self, seconds_per_step: float) -> None:
+    def update(self, seconds_per_step: float) -> None:
         """Takes the seconds of a step that all processes agree on."""
         self.agreed = seconds_per_step
         if not self.fixed and seconds_per_step > 0:
@@ -63,15 +63,15 @@ class _Call:
     vote: Any
     count: int
     done: int
-    pace: StepsPerCall
-    watch: Watch | None
+    steps_per_call: StepsPerCall
+    callback: Callback | None
 
 
 class CallQueue:
     """Queues calls of steps, one ahead of the one at work, until a run has to stop.
 
-    The results of a call are read when the next one is queued. Nothing in here
-    influences what is computed, only when it is computed and read.
+    The results of a call are read when the next one is queued. The queue decides when
+    something is computed and read, never what.
 
     Attributes:
         stopped: whether the run has to stop; no call is queued after that.
@@ -98,18 +98,14 @@ class CallQueue:
         self.clock = dataclasses.replace(clock)
         self._devices = devices
         self._processes = processes
+        self._is_alone = processes.count == 1
         self._interrupt = interrupt
-        self._paces: dict[MultiStep, StepsPerCall] = defaultdict(
+        self._steps_per_call: dict[MultiStep, StepsPerCall] = defaultdict(
             lambda: StepsPerCall(steps_per_call)
         )
         self._queued: deque[_Call] = deque()
         self._voted_to_stop = False
         self._last_read = monotonic()
-
-    @property
-    def is_alone(self) -> bool:
-        """Whether this process makes the run alone."""
-        return self._processes.count == 1
 
     def start_clock(self) -> None:
         """Begins to count the seconds of the first call."""
@@ -123,8 +119,8 @@ class CallQueue:
         done: int = 0,
         *,
         constants: tuple[Any, ...] = (),
-        watch: Watch | None = None,
-        calls: int | None = None,
+        callback: Callback | None = None,
+        once: bool = False,
     ) -> tuple[Any, int]:
         """Applies a step to chunks of images, in as many calls as it takes.
 
@@ -134,70 +130,62 @@ class CallQueue:
             chunks: from the one on that the next step needs.
             done: number of steps done before, in the epoch or the evaluation.
             constants: arguments of the step besides the chunk's arrays.
-            watch: gets the results of each call, once they are read.
-            calls: queue so many at most.
+            callback: gets the results of each call, once they are read.
+            once: queue a single call.
 
         Returns:
             The carry after the steps, and the number of steps done.
         """
-        pace = self._paces[step]
+        size = self._steps_per_call[step]
         for chunk in chunks:
-            while done < chunk.end and not self.stopped and calls != 0:
-                count = min(pace.count, chunk.end - done)
+            while done < chunk.end and not self.stopped:
+                count = min(size.count, chunk.end - done)
                 carry = step(carry, count, *chunk.arrays, *constants)
                 done += count
-                self._queue(copy_arrays(carry[1]), pace, count, done, watch)
-                calls = None if calls is None else calls - 1
-            if self.stopped or calls == 0:
+                vote = self._processes.vote(
+                    self._devices,
+                    stop=self._wants_to_stop(size),
+                    seconds_per_step=size.measured,
+                )
+                results = copy_arrays(carry[1])
+                self._queued.append(_Call(results, vote, count, done, size, callback))
+                self._read(leave=int(size.is_short))
+                # A process that is alone need not wait for its vote to be read.
+                self.stopped = self._voted_to_stop or (
+                    self._is_alone and self._wants_to_stop(size)
+                )
+                if once:
+                    return carry, done
+            if self.stopped:
                 break
         return carry, done
 
     def looks_ahead(self, step: MultiStep) -> bool:
         """Whether another call is queued before the results of one are read."""
-        return self._paces[step].is_short
+        return self._steps_per_call[step].is_short
 
     def wait(self) -> None:
         """Waits until all calls are done and their results are read."""
-        while self._queued:
-            self._read()
+        self._read(leave=0)
 
-    def _queue(
-        self,
-        results: Any,
-        pace: StepsPerCall,
-        count: int,
-        done: int,
-        watch: Watch | None,
-    ) -> None:
-        vote = self._processes.vote(
-            self._devices,
-            stop=self._wants_to_stop(pace),
-            seconds_per_step=pace.measured,
-        )
-        ahead = pace.is_short
-        self._queued.append(_Call(results, vote, count, done, pace, watch))
-        while len(self._queued) > ahead:
-            self._read()
-        if self.is_alone:
-            self.stopped = self._wants_to_stop(pace)
-        else:
-            self.stopped = self._voted_to_stop
-
-    def _wants_to_stop(self, pace: StepsPerCall) -> bool:
+    def _wants_to_stop(self, size: StepsPerCall) -> bool:
         # One call is queued, and the one after it would end after the time is up. A
         # vote is read a call later, when one more has been queued.
-        calls = 2 if self.is_alone else 4
-        return self._interrupt.is_due(calls * pace.count * pace.measured)
+        calls = 2 if self._is_alone else 4
+        return self._interrupt.is_due(calls * size.count * size.measured)
 
-    def _read(self) -> None:
-        call = self._queued.popleft()
-        results, (stop, seconds_per_step) = jax.device_get((call.results, call.vote))
-        now = monotonic()
-        seconds, self._last_read = now - self._last_read, now
-        self.clock.wall += seconds
-        self.clock.epoch += seconds
-        call.pace.measured = seconds / call.count
-        call.pace.agree(float(seconds_per_step))
-        self._voted_to_stop = self._voted_to_stop or bool(stop)
-        if call.watch is not None:
-            call.watch(results, call.done, seconds)
+    def _read(self, leave: int) -> None:
+        """Reads the results of all queued calls but the last ones."""
+        while len(self._queued) > leave:
+            call = self._queued.popleft()
+            results, vote = jax.device_get((call.results, call.vote))
+            stop, seconds_per_step = vote
+            now = monotonic()
+            seconds, self._last_read = now - self._last_read, now
+            self.clock.wall += seconds
+            self.clock.epoch += seconds
+            call.steps_per_call.measured = seconds / call.count
+            call.steps_per_call.update(float(seconds_per_step))
+            self._voted_to_stop = self._voted_to_stop or bool(stop)
+            if call.callback is not None:
+                call.callback(results, call.done, seconds)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from jax_resnet.training.ema import mean_statistics
 from jax_resnet.training.input_pipeline import InputPipeline
 from jax_resnet.training.loss import Loss
 from jax_resnet.training.metrics import RunningMetrics
-from jax_resnet.training.multi_step import Loop, MultiStep, copy_arrays
+from jax_resnet.training.multi_step import DeviceLoop, MultiStep
 from jax_resnet.training.state import TrainState
 from jax_resnet.training.step import (
     StepOptions,
@@ -29,13 +29,13 @@ _mean_statistics = jax.jit(mean_statistics, static_argnums=1)
 
 
 class CompiledSteps:
-    """Builds the steps of a run, and compiles them from shapes alone.
+    """The steps of training and evaluation, compiled from shapes alone.
 
     Attributes:
         evaluate: step over ``(step, metrics)``; its constants are a chunk's arrays and
             the weights.
-        statistics: step over ``(total, step)``, whose constants are a chunk's arrays
-            and the averaged parameters; None without an average.
+        statistics: step over ``(total, step)``; its constants are a chunk's arrays and
+            the averaged parameters. None without an average.
         image_sizes: size of the training images in each epoch.
         compile_seconds: time spent in compilation so far; a resumed run sets it to that
             of its earlier starts.
@@ -57,13 +57,12 @@ class CompiledSteps:
         options: StepOptions,
         pipeline: InputPipeline,
         image_sizes: Sequence[int | None],
-        loop: Loop | None,
+        loop: DeviceLoop | None,
     ):
         self.image_sizes = image_sizes
         self.compile_seconds = 0.0
         self._pipeline = pipeline
-        self._options = options
-        self._loops = loop is not None
+        self._ema = options.ema
         devices = pipeline.devices
         axis_name = devices.axis_name
         multi_step = partial(MultiStep, devices=devices, loop=loop)
@@ -80,50 +79,33 @@ class CompiledSteps:
             return multi_step(step, layouts=pipeline.train_layouts)
 
         self._train = {size: train_step(size) for size in dict.fromkeys(image_sizes)}
-        self._compiling: dict[int | None, Future[None]] = {}
+        eval_step = make_eval_step(
+            loss.graphdef,
+            loss.preprocessing.normalize,
+            batch_size=pipeline.sizes.evaluation // devices.count,
+            axis_name=axis_name,
+        )
         self.evaluate = multi_step(
-            make_eval_step(
-                loss.graphdef,
-                loss.preprocessing.normalize,
-                batch_size=pipeline.sizes.evaluation // devices.count,
-                axis_name=axis_name,
-            ),
-            layouts=[*pipeline.eval_layouts, REPLICATED],
+            eval_step, layouts=[*pipeline.eval_layouts, REPLICATED]
         )
-        statistics_step = make_statistics_step(
-            loss, axis_name=axis_name, average_statistics=options.average_statistics
-        )
-        self.statistics = (
-            multi_step(statistics_step, layouts=[*pipeline.train_layouts, REPLICATED])
-            if options.ema
-            else None
-        )
-
-    @property
-    def statistics_steps(self) -> int:
-        """Steps at the end of an epoch that give the average its statistics."""
-        asked = self._options.ema.statistics_steps if self._options.ema else 0
-        return min(asked, self._pipeline.sizes.steps_per_epoch)
+        self.statistics: MultiStep | None = None
+        if options.ema:
+            statistics_step = make_statistics_step(
+                loss, axis_name=axis_name, average_statistics=options.average_statistics
+            )
+            self.statistics = multi_step(
+                statistics_step, layouts=[*pipeline.train_layouts, REPLICATED]
+            )
 
     def train(self, epoch: int) -> MultiStep:
-        """Returns an epoch's step over ``(state, metrics)``, once it is compiled.
+        """Returns the step of an epoch, counted from 0, over ``(state, metrics)``.
 
-        Its constants are a chunk's arrays. Epochs are counted from 0.
+        Its constants are a chunk's arrays.
         """
-        size = self.image_sizes[epoch]
-        if size in self._compiling:
-            self._compiling.pop(size).result()
-        return self._train[size]
-
-    def is_compiled(self, epoch: int) -> bool:
-        """Whether :meth:`train` has the step of an epoch without waiting."""
-        compiling = self._compiling.get(self.image_sizes[epoch])
-        return compiling is None or compiling.done()
+        return self._train[self.image_sizes[epoch]]
 
     def compile(self, state: TrainState, first_epoch: int = 0) -> None:
-        """Compiles all that the run begins with, at the same time.
-
-        The steps for the image sizes of later epochs are compiled in the background.
+        """Compiles all that the run takes from an epoch on, side by side.
 
         Args:
             state: a state of the run, on its devices.
@@ -132,50 +114,37 @@ class CompiledSteps:
         started = time.monotonic()
         pipeline, place = self._pipeline, self._pipeline.devices.place
         metrics = place(RunningMetrics.zeros())
-        first, *later = dict.fromkeys(self.image_sizes[first_epoch:])
-        # The arrays themselves are gone once training begins.
-        training = (
-            jax.tree.map(_abstract, (state, metrics)),
-            *pipeline.abstract_train(),
-        )
-        jobs: list[Callable[[], object]] = [
-            partial(self._train[first].compile, *training),
+        chunk = pipeline.abstract_train()
+        eval_carry = place((np.int32(0), RunningMetrics.zeros()))
+        jobs: list[Callable[[], None]] = [
+            *(
+                partial(self._train[size].compile, (state, metrics), *chunk)
+                for size in dict.fromkeys(self.image_sizes[first_epoch:])
+            ),
             partial(
                 self.evaluate.compile,
-                place((np.int32(0), RunningMetrics.zeros())),
+                eval_carry,
                 *pipeline.abstract_eval(),
                 state.weights,
             ),
             pipeline.compile,
-            partial(copy_arrays, (state, metrics, metrics)),
-            partial(copy_arrays, metrics),
         ]
-        if self._loops:  # the first call of a step is tried on a copy
-            jobs.append(partial(copy_arrays, (state, metrics)))
         if self.statistics is not None:
-            total = self.statistics_carry(state, 0)
-            arrays = (*training[1:], state.weights.params)
-            jobs.append(partial(self.statistics.compile, total, *arrays))
-            jobs.append(partial(self.with_statistics, state, total[0]))
-            jobs.append(partial(copy_arrays, total[1]))
+            carry, params = self.statistics_carry(state, 0), state.weights.params
+            jobs.append(partial(self.statistics.compile, carry, *chunk, params))
         with ThreadPoolExecutor(len(jobs)) as pool:
             for submitted in [pool.submit(job) for job in jobs]:
                 submitted.result()
         self.compile_seconds += time.monotonic() - started
-        background = ThreadPoolExecutor(1)
-        self._compiling = {
-            size: background.submit(self._compile_later, size, training)
-            for size in later
-        }
-        background.shutdown(wait=False)
 
-    def _compile_later(self, image_size: int | None, training: Any) -> None:
-        started = time.monotonic()
-        self._train[image_size].compile(*training)
-        self.compile_seconds += time.monotonic() - started
+    @property
+    def statistics_steps(self) -> int:
+        """Steps at the end of an epoch that give the average its statistics."""
+        steps = self._ema.statistics_steps if self._ema else 0
+        return min(steps, self._pipeline.sizes.steps_per_epoch)
 
     def statistics_carry(self, state: TrainState, first: int) -> Any:
-        """The carry of the statistics step, before its first step."""
+        """Returns the carry of the statistics step, before its first step."""
         shapes = {name: value.shape for name, value in state.batch_stats.items()}
         zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
         return self._pipeline.devices.place((zeros, np.int32(first)))
@@ -185,7 +154,3 @@ class CompiledSteps:
         assert state.average is not None
         found = _mean_statistics(total, self.statistics_steps)
         return replace(state, average=replace(state.average, batch_stats=found))
-
-
-def _abstract(array: jax.Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)

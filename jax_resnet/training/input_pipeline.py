@@ -1,9 +1,9 @@
 """Images on their way to the devices: all at once, or streamed in chunks.
 
 The compiled steps take images, labels and an order that names their rows. Where all
-images are on the devices, the order is that of the epoch. Where they do not fit, the
-host sends chunks of many steps, already in the order of the epoch, one chunk ahead of
-the one at work; the order then counts through the chunk. A step sees the same either
+images are on the devices, it is the order of the epoch. Where they do not fit, the host
+sends chunks of many steps, already in the order of the epoch, one chunk ahead of the
+one at work; the order then counts through the chunk. A step takes the same batch either
 way.
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Int, Key
 
 from jax_resnet import data
@@ -65,7 +66,7 @@ class Chunk:
 
     Attributes:
         end: number of the first step after them, in the epoch or the evaluation.
-        arrays: the arguments that the compiled step takes of them.
+        arrays: arguments of the compiled step.
     """
 
     end: int
@@ -102,15 +103,18 @@ class InputPipeline:
         self._streamed = streamed
         self._train_steps = self._chunk_steps(sizes.train, sizes.steps_per_epoch)
         self._eval_steps = self._chunk_steps(sizes.evaluation, sizes.eval_steps)
-        rows = split_along(0)
+        self._n_train_chunks = -(-sizes.steps_per_epoch // self._train_steps)
+        self._n_eval_chunks = -(-sizes.eval_steps // self._eval_steps)
+        rows, order_layout = split_along(0), split_along(2)
         images = rows if streamed else REPLICATED
-        self.train_layouts = (images, images, split_along(2), REPLICATED)
+        self.train_layouts = (images, images, order_layout, REPLICATED)
         self.eval_layouts = (rows, rows)
         self._epoch_order: Any = make_epoch_order(
-            sizes, sharding=None if streamed else devices.sharding(split_along(2))
+            sizes, sharding=None if streamed else devices.sharding(order_layout)
         )
         self._background = ThreadPoolExecutor(1)
-        self._ahead: dict[tuple[str, int, int], Future[Chunk]] = {}
+        self._sent: dict[int, Future[Chunk]] = {}  # by position, see _take
+        self._epoch = 0
 
     def _chunk_steps(self, batch_size: int, steps: int) -> int:
         if not self._streamed:
@@ -118,33 +122,30 @@ class InputPipeline:
         size = batch_size * int(np.prod(self._image_shape))
         return max(1, min(CHUNK_BYTES // size, steps))
 
-    def abstract_train(self) -> tuple[Any, ...]:
-        """Shapes and layouts of the arrays of a training chunk."""
-        n = self.sizes.n_train
-        if self._streamed:
-            n = self._train_steps * self.sizes.train
-        order_sharding = self.devices.sharding(self.train_layouts[2])
+    def abstract_train(self) -> tuple[jax.ShapeDtypeStruct, ...]:
+        """Returns shapes, dtypes and layouts of the arrays of a training chunk."""
+        sizes, (rows, _, order, key) = self.sizes, self.train_layouts
+        n = self._train_steps * sizes.train if self._streamed else sizes.n_train
         return (
-            *self._abstract(n, self.train_layouts),
-            jax.ShapeDtypeStruct(
-                self.sizes.order_shape, jnp.int32, sharding=order_sharding
-            ),
-            jax.ShapeDtypeStruct(
-                (), jax.random.key(0).dtype, sharding=self.devices.sharding(REPLICATED)
-            ),
+            self._abstract((n, *self._image_shape), jnp.uint8, rows),
+            self._abstract((n,), jnp.int32, rows),
+            self._abstract(sizes.order_shape, jnp.int32, order),
+            self._abstract((), jax.random.key(0).dtype, key),
         )
 
     def abstract_eval(self) -> tuple[jax.ShapeDtypeStruct, ...]:
-        """Shapes and layouts of the arrays of an evaluation chunk."""
-        n = self._eval_steps * self.sizes.evaluation
-        return self._abstract(n, self.eval_layouts)
-
-    def _abstract(self, n: int, layouts: Any) -> tuple[jax.ShapeDtypeStruct, ...]:
-        shapes = ((n, *self._image_shape), jnp.uint8), ((n,), jnp.int32)
-        return tuple(
-            jax.ShapeDtypeStruct(shape, dtype, sharding=self.devices.sharding(layout))
-            for (shape, dtype), layout in zip(shapes, layouts, strict=False)
+        """Returns shapes, dtypes and layouts of the arrays of an evaluation chunk."""
+        n, (rows, _) = self._eval_steps * self.sizes.evaluation, self.eval_layouts
+        return (
+            self._abstract((n, *self._image_shape), jnp.uint8, rows),
+            self._abstract((n,), jnp.int32, rows),
         )
+
+    def _abstract(
+        self, shape: tuple[int, ...], dtype: Any, layout: PartitionSpec
+    ) -> jax.ShapeDtypeStruct:
+        sharding = self.devices.sharding(layout)
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
     def compile(self) -> None:
         """Compiles the program that orders the images of an epoch."""
@@ -165,7 +166,6 @@ class InputPipeline:
         self._evaluation = (dataset.evaluation.images, dataset.evaluation.labels)
         self._step_key = self.devices.place(step_key)
         self._order_key = self._place_order_key(order_key)
-        self._ordered_epoch = -1
         if self._streamed:
             steps, parts, size = self.sizes.order_shape
             own = size // self.devices.count
@@ -173,60 +173,50 @@ class InputPipeline:
             rows = np.resize(rows.reshape(-1, parts, own), (steps, parts, own))
             counting = np.tile(rows, (1, 1, self.devices.count))
             self._counting = self.devices.place(counting, split_along(2))
-            return
-        self._resident = self.devices.place(self._train)
-        self._resident_eval = self._eval_chunk(0)
+        else:
+            self._resident = self.devices.place(self._train)
+            self._resident_eval = self._eval_chunk(0)
+            self._order: tuple[int, Any] = (-1, None)  # the epoch, and its order
 
     def train_chunks(self, epoch: int, step: int) -> Iterator[Chunk]:
-        """The images of an epoch, from one of its steps on."""
-        if not self._streamed:
-            if self._ordered_epoch != epoch:  # an epoch may be asked for again
-                order = self._epoch_order(self._order_key, np.int32(epoch))
-                steps, self._ordered_epoch = self.sizes.steps_per_epoch, epoch
-                self._chunk = self._train_chunk_of(steps, self._resident, order)
-            yield self._chunk
+        """Yields the images of an epoch, from one of its steps on."""
+        self._epoch = epoch
+        if self._streamed:
+            for index in range(step // self._train_steps, self._n_train_chunks):
+                yield self._take(epoch, index)
             return
-        for index in range(step // self._train_steps, self._count("train")):
-            yield self._next("train", epoch, index)
+        if self._order[0] != epoch:
+            self._order = epoch, self._epoch_order(self._order_key, np.int32(epoch))
+        arrays = (*self._resident, self._order[1], self._step_key)
+        yield Chunk(self.sizes.steps_per_epoch, arrays)
 
     def eval_chunks(self) -> Iterator[Chunk]:
-        """The validation images, padded to whole batches with labels of -1."""
+        """Yields the validation images, padded to whole batches with labels of -1."""
         if not self._streamed:
             yield self._resident_eval
             return
-        for index in range(self._count("eval")):
-            yield self._next("eval", 0, index)
+        for index in range(self._n_eval_chunks):
+            yield self._take(self._epoch, self._n_train_chunks + index)
 
-    def _count(self, kind: str) -> int:
-        """Number of chunks."""
-        if kind == "train":
-            return -(-self.sizes.steps_per_epoch // self._train_steps)
-        return -(-self.sizes.eval_steps // self._eval_steps)
+    def _take(self, epoch: int, index: int) -> Chunk:
+        """Returns a chunk by its position in a run, and begins to send the next one.
 
-    def _next(self, kind: str, epoch: int, index: int) -> Chunk:
-        """Returns a chunk, and begins to send the one after it."""
-        chunk = self._send(kind, epoch, index).result()
-        # A chunk is kept until the one after it is taken: it may be asked for again.
-        for place in [p for p in self._ahead if p < (kind, epoch, index)]:
-            if place[0] == kind:
-                del self._ahead[place]
-        if index + 1 < self._count(kind):
-            self._send(kind, epoch, index + 1)
-        elif kind == "train":
-            self._send("eval", 0, 0)
-            self._send("train", epoch + 1, 0)
-        return chunk
+        An epoch has its training chunks first, and then those of its evaluation. Both
+        chunks are kept, as each may be taken again.
+        """
+        position = epoch * (self._n_train_chunks + self._n_eval_chunks) + index
+        both = (position, position + 1)
+        sent = {p: chunk for p, chunk in self._sent.items() if p in both}
+        for p in both:
+            if p not in sent:
+                sent[p] = self._background.submit(self._chunk, p)
+        self._sent = sent
+        return sent[position].result()
 
-    def _send(self, kind: str, epoch: int, index: int) -> Future[Chunk]:
-        place = kind, epoch, index
-        if place not in self._ahead:
-            chunk = partial(self._train_chunk, epoch, index)
-            if kind == "eval":
-                chunk = partial(self._eval_chunk, index)
-            self._ahead[place] = self._background.submit(chunk)
-        return self._ahead[place]
-
-    def _train_chunk(self, epoch: int, index: int) -> Chunk:
+    def _chunk(self, position: int) -> Chunk:
+        epoch, index = divmod(position, self._n_train_chunks + self._n_eval_chunks)
+        if index >= self._n_train_chunks:
+            return self._eval_chunk(index - self._n_train_chunks)
         first = index * self._train_steps
         order = np.asarray(self._epoch_order(self._order_key, np.int32(epoch)))
         order = order[first : first + self._train_steps]
@@ -234,14 +224,9 @@ class InputPipeline:
         order = np.resize(order, (self._train_steps, *order.shape[1:]))
         columns = np.split(order, self.devices.count, axis=2)
         rows = np.concatenate([column.reshape(-1) for column in columns])
+        images_and_labels = self.devices.place_rows(rows, self._train)
         end = min(first + self._train_steps, self.sizes.steps_per_epoch)
-        arrays = self.devices.place_rows(rows, self._train)
-        return self._train_chunk_of(end, arrays, self._counting)
-
-    def _train_chunk_of(
-        self, end: int, images_and_labels: tuple[jax.Array, ...], order: jax.Array
-    ) -> Chunk:
-        return Chunk(end, (*images_and_labels, order, self._step_key))
+        return Chunk(end, (*images_and_labels, self._counting, self._step_key))
 
     def _eval_chunk(self, index: int) -> Chunk:
         batch_size = self.sizes.evaluation
@@ -271,7 +256,7 @@ class InputPipeline:
 def make_epoch_order(
     sizes: BatchSizes, *, sharding: jax.sharding.Sharding | None = None
 ) -> Callable:
-    """Makes the jitted ``(key, epoch) -> order``: which images each step sees.
+    """Makes the jitted ``(key, epoch) -> order``: the images of each step.
 
     The order is a permutation of the training images from ``fold_in(key, epoch)``
     alone, cut to whole batches; the images left out are others in each epoch. It is

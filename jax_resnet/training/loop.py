@@ -91,9 +91,9 @@ class Loop:
         done = int(state.step) - len(metadata.history) * sizes.steps_per_epoch
         calls.start_clock()
         for epoch in range(len(metadata.history), epochs):
-            watch = partial(self._trained, epoch)
+            callback = partial(self._trained, epoch)
             carry, done = calls.apply(
-                steps.train(epoch), carry, chunks(epoch, done), done, watch=watch
+                steps.train(epoch), carry, chunks(epoch, done), done, callback=callback
             )
             state = self._with_statistics(carry[0], epoch)
             validation, evaluated = self._evaluate(state)
@@ -117,19 +117,16 @@ class Loop:
         Where it cannot, it waits for the calls that are queued.
         """
         steps, calls = self._steps, self._calls
-        # Several processes have to do the same, whichever has compiled.
-        is_there = epoch < self._config.epochs and (
-            steps.is_compiled(epoch) or not calls.is_alone
-        )
-        if not is_there or not calls.looks_ahead(steps.train(epoch)):
+        is_last = epoch == self._config.epochs
+        if is_last or not calls.looks_ahead(steps.train(epoch)):
             calls.wait()
             return carry, 0
         return calls.apply(
             steps.train(epoch),
             carry,
             self._pipeline.train_chunks(epoch, 0),
-            watch=partial(self._trained, epoch),
-            calls=1,
+            callback=partial(self._trained, epoch),
+            once=True,
         )
 
     def _zeros(self) -> RunningMetrics:

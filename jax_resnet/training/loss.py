@@ -20,7 +20,7 @@ from jax_resnet.model.weights import Arrays, Leaf, merge, split
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.training.metrics import RunningMetrics, batch_metrics
 
-# An image's key gives others by these numbers, which no augmentation counts up to.
+# An image's key gives others by these numbers, which no augmentation uses.
 _MIX, _DROP = 2**30, 2**30 + 1
 
 Batch = dict[str, Array]
@@ -28,12 +28,9 @@ Batch = dict[str, Array]
 
 @dataclass(frozen=True)
 class Teacher:
-    """The teacher for distillation.
+    """The teacher for knowledge distillation.
 
-    Knowledge distillation (Hinton, Vinyals, Dean 2015,
-    https://arxiv.org/abs/1503.02531, section 2); with a teacher of the student's
-    architecture, self-distillation (Furlanello et al. 2018,
-    https://arxiv.org/abs/1805.04770).
+    Hinton, Vinyals, Dean 2015, https://arxiv.org/abs/1503.02531, section 2.
 
     Attributes:
         logits: maps normalised images, augmented as for the student, to logits.
@@ -58,9 +55,9 @@ class Teacher:
             )
 
     def losses(self, logits: Array, teacher_logits: Array) -> Float[Array, " b"]:
-        """The Kullback-Leibler divergence of each image from the teacher.
+        """Returns the Kullback-Leibler divergence from the teacher for each image.
 
-        It is scaled by the squared temperature, so that its gradient keeps its size.
+        The squared temperature scales it, so that its gradient keeps its size.
         """
         student, teacher = (
             jax.nn.log_softmax(each / self.temperature)
@@ -78,8 +75,8 @@ class Preprocessing:
         augment: augments and normalises each image.
         normalize: normalises each image, as evaluation does.
         mix: mixes pairs of augmented images; None leaves them alone.
-        image_size: side in pixels that the images are scaled to after that, see
-            :func:`~jax_resnet.augment.geometry.resize`; None keeps their size.
+        image_size: side in pixels that the images are scaled to in the end; None
+            keeps their size.
     """
 
     augment: Augment
@@ -90,17 +87,14 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Loss:
-    """The mean loss of a batch, to be differentiated by the parameters.
+    """The mean loss of a batch.
 
     Attributes:
         graphdef: definition of the model.
         preprocessing: how images become inputs.
         label_smoothing: the part of a label that is spread evenly over all classes
             (Szegedy et al. 2015, https://arxiv.org/abs/1512.00567, section 7).
-        stochastic_depth: drop rate of the last block, drawn for each image; earlier
-            blocks drop linearly less. The blocks that stay are scaled up, so that
-            nothing changes in evaluation (Huang et al. 2016,
-            https://arxiv.org/abs/1603.09382, section 3, there for a whole batch).
+        stochastic_depth: drop rate of the last block, see :func:`draw_blocks`.
         teacher: the teacher for distillation, which sees images of the full size;
             None trains on the labels alone.
 
@@ -127,21 +121,19 @@ class Loss:
         keys: Key[Array, " b"],
         epoch: Int[Leaf, ""],
     ) -> Batch:
-        """Augments a batch and adds all that the loss needs, ``[b, ...]`` each.
+        """Augments a batch, and adds to it what the loss needs, ``[b, ...]`` each.
 
         Args:
-            images: as the data set has them.
-            labels: class of each image.
+            images: the images as the data set has them.
+            labels: the class of each image.
             keys: drive all that is random about each image.
             epoch: the step's epoch, counted from 0.
         """
         preprocessing = self.preprocessing
         batch = {"images": preprocessing.augment(keys, images, epoch), "labels": labels}
         if preprocessing.mix is not None:
-            mix_keys = _derived(keys, _MIX)
-            batch["images"], batch["share"] = preprocessing.mix(
-                mix_keys, batch["images"]
-            )
+            mixed = preprocessing.mix(_derived(keys, _MIX), batch["images"])
+            batch["images"], batch["share"] = mixed
         if self.stochastic_depth:
             batch["keys"] = _derived(keys, _DROP)
         if self.teacher is not None:
@@ -152,22 +144,21 @@ class Loss:
     def __call__(
         self, params: Arrays, batch_stats: Arrays, batch: Batch
     ) -> tuple[Array, tuple[RunningMetrics, Arrays]]:
-        """The mean loss, and beside it the metrics and the new BatchNorm statistics.
+        """Returns the mean loss, and ``(metrics, batch_stats)`` beside it.
 
-        The metrics count the loss that is minimised. A mixed image counts as right
-        where the class of its larger share is ranked first.
+        The metrics hold the loss that is minimised. A mixed image counts as right if
+        the class of its larger share is ranked first.
         """
         model = merge(self.graphdef, params, batch_stats)
-        logits = model(
-            batch["images"],
-            train=True,
-            block_weights=self._block_weights(batch, len(model.blocks)),
-        )
+        kept = None
+        if self.stochastic_depth:
+            kept = draw_blocks(batch["keys"], len(model.blocks), self.stochastic_depth)
+        logits = model(batch["images"], train=True, block_weights=kept)
         losses, metrics = self._losses(logits, batch)
         return losses.mean(), (metrics, split(model)[2])
 
     def statistics(self, params: Arrays, batch_stats: Arrays, batch: Batch) -> Arrays:
-        """BatchNorm's running statistics after the batch."""
+        """Returns BatchNorm's running statistics after the batch."""
         model = merge(self.graphdef, params, batch_stats)
         model(batch["images"], train=True)
         return split(model)[2]
@@ -181,7 +172,10 @@ class Loss:
         else:
             others = partners(labels)
             _, metrics = batch_metrics(logits, jnp.where(share < 0.5, others, labels))
-            own, other = (_cross_entropy(logits, which) for which in (labels, others))
+            own, other = (
+                optax.softmax_cross_entropy_with_integer_labels(logits, which)
+                for which in (labels, others)
+            )
             losses = share * own + (1 - share) * other
         if self.label_smoothing:
             even = jax.nn.logsumexp(logits, axis=-1) - logits.mean(axis=-1)
@@ -191,19 +185,25 @@ class Loss:
             losses += self.teacher.weight * (divergence - losses)
         return losses, dataclasses.replace(metrics, loss=losses.sum())
 
-    def _block_weights(self, batch: Batch, blocks: int) -> Float32[Array, "b n"] | None:
-        if not self.stochastic_depth:
-            return None
-        place = np.arange(1, blocks + 1, dtype=np.float32)[None] / blocks
-        kept = 1 - np.float32(self.stochastic_depth) * place
-        draws = jax.vmap(lambda key: jax.random.uniform(key, (blocks,)))(batch["keys"])
-        return jnp.where(draws < kept, 1 / kept, 0.0)
 
+def draw_blocks(
+    keys: Key[Array, " b"], blocks: int, drop_rate: float
+) -> Float32[Array, "b blocks"]:
+    """Draws the weight of each block for each image: 0 where it is dropped.
 
-def _cross_entropy(
-    logits: Float[Array, "b classes"], labels: Int[Array, " b"]
-) -> Float[Array, " b"]:
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    Stochastic depth (Huang et al. 2016, https://arxiv.org/abs/1603.09382, section 3,
+    there for a whole batch). The blocks that stay are scaled up, so that evaluation
+    needs no change.
+
+    Args:
+        keys: a key for each image.
+        blocks: number of blocks.
+        drop_rate: that of the last block; earlier blocks drop linearly less.
+    """
+    place = np.arange(1, blocks + 1, dtype=np.float32)[None] / blocks
+    kept = 1 - np.float32(drop_rate) * place
+    draws = jax.vmap(lambda key: jax.random.uniform(key, (blocks,)))(keys)
+    return jnp.where(draws < kept, 1 / kept, 0.0)
 
 
 def _derived(keys: Key[Array, " b"], number: int) -> Any:

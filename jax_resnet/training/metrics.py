@@ -1,4 +1,4 @@
-"""Metrics that are summed on the device and divided once, at the end."""
+"""Metrics, summed on the device and divided once at the end."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ from jax_resnet.model.weights import Leaf
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class RunningMetrics:
-    """Sums over the images seen so far, so that their quotients are exact means.
+    """Sums over images, so that their quotients are exact means.
 
     Attributes:
         loss: sum of the losses in nats, a float32 scalar. The others are int32 scalars.
@@ -33,14 +33,14 @@ class RunningMetrics:
 
     @classmethod
     def zeros(cls) -> "RunningMetrics":
-        """The metrics of no images, in host memory."""
+        """Returns the metrics of no images, in host memory."""
         top1, top5, count = (np.zeros((), np.int32) for _ in range(3))
         return cls(
             np.zeros((), np.float32), top1, top5, count, np.full((), -1, np.int32)
         )
 
     def over_devices(self, axis_name: str) -> "RunningMetrics":
-        """The sums over the devices along an axis of the mesh."""
+        """Sums the metrics of all devices along an axis of the mesh."""
         parts = (self.loss, self.top1, self.top5, self.count)
         loss, top1, top5, count = lax.psum(parts, axis_name)
         return RunningMetrics(
@@ -57,30 +57,25 @@ class RunningMetrics:
         )
 
     def plus_step(self, found: "RunningMetrics", step: Leaf) -> "RunningMetrics":
-        """Adds the metrics of a training step, and notes the first bad one.
-
-        Args:
-            found: the metrics of the step's batch.
-            step: number of steps taken, this one included.
-        """
+        """Adds the metrics of a training step, by its number from 1 on."""
         first_bad = (self.bad_step < 0) & ~jnp.isfinite(found.loss)
         bad_step = jnp.where(first_bad, step, self.bad_step)
         return dataclasses.replace(self + found, bad_step=bad_step)
 
     @property
     def mean_loss(self) -> float:
-        """The mean loss of an image in nats, of metrics in host memory."""
+        """The mean loss of an image in nats."""
         return float(self.loss) / max(int(self.count), 1)
 
     def accuracy(self, k: int) -> float:
-        """The top-1 or top-5 accuracy, of metrics in host memory."""
+        """Returns the top-1 or top-5 accuracy, in [0, 1]."""
         return int({1: self.top1, 5: self.top5}[k]) / max(int(self.count), 1)
 
 
 def batch_metrics(
     logits: Float[Array, "b classes"], labels: Int[Array, " b"]
 ) -> tuple[Float[Array, " b"], RunningMetrics]:
-    """The cross-entropy of each image, and the metrics of the batch.
+    """Returns the cross-entropy of each image, and the metrics of the batch.
 
     A label of -1 marks padding. Of classes with equal logits the lower index ranks
     first, as with ``argmax``. An image whose loss is not finite never counts as right.

@@ -16,30 +16,30 @@ from jax_resnet.distributed.mesh import REPLICATED, DeviceMesh
 from jax_resnet.runtime.memory import is_out_of_memory
 
 # (step, count, carry) -> carry
-Loop = Callable[[Callable[[Any], Any], Array, Any], Any]
+DeviceLoop = Callable[[Callable[[Any], Any], Array, Any], Any]
 _log = logging.getLogger(__name__)
 copy_arrays = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
 
 
-def counted(step: Callable[[Any], Any], count: Array, carry: Any) -> Any:
+def device_loop(step: Callable[[Any], Any], count: Array, carry: Any) -> Any:
     """Applies a step ``count`` times, in a loop on the device."""
     return lax.fori_loop(0, count, lambda _, c: step(c), carry)
 
 
 class MultiStep:
-    """A compiled step ``(carry, *constants) -> carry``, applied many times a call.
+    """Compiles a step ``(carry, *constants) -> carry``, and applies it ``count`` times.
 
-    The carry is donated. How a run is cut into calls cannot change its results: the
-    same compiled step runs whatever the count.
+    The carry is donated. The same compiled step runs whatever the count, so that the
+    way in which a run is cut into calls cannot change its results.
 
     Args:
         step: the pure function.
         devices: the devices that compute it together.
         layouts: how the constants lie on these devices. Each device has the whole
             carry.
-        loop: how one program loops on the device, which spares the host a dispatch
-            per step. None has the host dispatch each step, without waiting: XLA for
-            CPU leaves its fast convolutions aside within loops
+        loop: loops within one program on the device, which spares the host a dispatch
+            per step. None has the host dispatch each step, without waiting: within
+            loops, XLA for CPU leaves its fast convolutions aside
             (``benchmarks/README.md``).
     """
 
@@ -48,7 +48,7 @@ class MultiStep:
         step: Callable,
         devices: DeviceMesh,
         layouts: Sequence[PartitionSpec],
-        loop: Loop | None,
+        loop: DeviceLoop | None,
     ):
         self._devices = devices
         self._loop = loop
@@ -62,10 +62,10 @@ class MultiStep:
         self._jitted: Any = jax.jit(parallel, donate_argnums=0)
         self._program: Any = self._jitted
         self._choices: list[CompilerOptions] = []
-        self._lowered: Any = None  # until a program has been tried
+        self._lowered: Any = None  # until a program has run
 
     def lower(self, carry: Any, *constants: Any) -> Any:
-        """Traces the step and lowers it, for arguments of these shapes."""
+        """Lowers the step for arguments of these shapes."""
         count = () if self._loop is None else (np.int32(0),)
         return self._jitted.lower(carry, *count, *constants)
 
@@ -75,10 +75,10 @@ class MultiStep:
         alone = self._devices.count == 1
         self._choices = compiler_options(self._devices.first, alone=alone)
         self._program = None
-        self._attempt(lambda: None)
+        self._try_options(lambda: None)
 
-    def _attempt(self, use: Callable[[], object]) -> None:
-        """Uses the program; if that fails, the one of the next best options."""
+    def _try_options(self, use: Callable[[], object]) -> None:
+        """Uses the program; where that fails, one compiled with the next options."""
         while True:
             try:
                 if self._program is None:
@@ -98,7 +98,7 @@ class MultiStep:
                 )
 
     def text(self) -> str:
-        """The compiled step in HLO, after all optimisations."""
+        """Returns the compiled step in HLO, after all optimisations."""
         return self._program.as_text()
 
     def __call__(self, carry: Any, count: int, *constants: Any) -> Any:
@@ -110,7 +110,7 @@ class MultiStep:
         if self._lowered is not None and len(self._choices) > 1:
             # A program may compile and fail to run, which would lose the carry.
             one = np.int32(1)
-            self._attempt(
+            self._try_options(
                 lambda: jax.block_until_ready(
                     self._program(copy_arrays(carry), one, *constants)
                 )

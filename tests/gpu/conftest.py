@@ -9,7 +9,7 @@ from card_fixtures import Steps, precision, settings_of, train_on
 from jax_resnet.distributed import device
 from jax_resnet.distributed.mesh import DeviceMesh
 from jax_resnet.training.compiled import CompiledSteps
-from jax_resnet.training.multi_step import counted
+from jax_resnet.training.multi_step import device_loop
 
 KEPT = (
     "jax_default_device",
@@ -57,7 +57,7 @@ def loop_on(card, patch):
 
     def compiled_steps(loss, optimizer, options, pipeline, image_sizes, loop):
         if pipeline.devices == card:
-            loop = counted
+            loop = device_loop
         return CompiledSteps(loss, optimizer, options, pipeline, image_sizes, loop)
 
     patch.setattr("jax_resnet.training.build.CompiledSteps", compiled_steps)

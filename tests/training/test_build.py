@@ -3,20 +3,22 @@
 import jax
 import numpy as np
 import pytest
-from command_line import ROOT
+from command_line import ROOT, unchecked
 
 from jax_resnet import config
 from jax_resnet.distributed.mesh import DeviceMesh
 from jax_resnet.runtime.errors import UserError
+from jax_resnet.training import build
 from jax_resnet.training.build import RunBuilder, describe_data
+from jax_resnet.training.metrics import RunningMetrics
 
 KEPT = ROOT / "results" / "resnet20-cpu"
 
 
 def builder(*overrides, devices=1):
+    fields = ("data.train_split=train[:600]", *overrides)
     settings = config.load(
-        str(ROOT / "configs" / "smoke.py"),
-        ["--config.data.train_split=train[:600]", *overrides],
+        str(ROOT / "configs" / "smoke.py"), [f"--config.{field}" for field in fields]
     )
     described = describe_data(settings)
     chosen = DeviceMesh(tuple(jax.devices()[:devices]))
@@ -26,43 +28,51 @@ def builder(*overrides, devices=1):
 
 
 @pytest.mark.parametrize(
-    ("override", "devices", "message"),
+    ("overrides", "devices", "message"),
     [
-        ("train.batch_size=700", 1, "only 600 training images"),
-        ("train.batch_size=36", 8, "8 devices .* need a multiple of 8"),
-        ("train.accumulation=3", 2, "accumulation=3 need a multiple of 6"),
-        ("mesh.batch_norm=none", 1, "mesh.batch_norm must be 'global' or 'device'"),
-        ("data.placement=disk", 1, "data.placement must be 'auto', 'device' or"),
-        ("optimizer.learning_rate_scaling=log", 1, "learning_rate_scaling must be"),
-        ("optimizer.schedule=cos", 1, "optimizer.schedule must be one of cosine"),
-        ("optimizer.name=adam", 1, "optimizer.name must be 'sgd', 'adamw' or 'muon'"),
-        ("optimizer.sam_rho=-1.0", 1, "optimizer.sam_rho must be"),
-        ("ema.decay=1.0", 1, r"ema.decay must be in \[0, 1\)"),
-        ("mix.cutmix=-1.0", 1, "mix.cutmix must be"),
-        ("train.label_smoothing=1.0", 1, "train.label_smoothing must be"),
-        ("model.stochastic_depth=1.0", 1, "model.stochastic_depth must be"),
-        ("distill.teacher=nowhere", 1, "distill.teacher: no checkpoint in 'nowhere'"),
-        (f"distill.teacher={KEPT}", 1, "was trained on cifar100, not on the classes"),
+        (["train.batch_size=700"], 1, "only 600 training images"),
+        (["train.batch_size=36"], 8, "8 devices .* need a multiple of 8"),
+        (["train.accumulation=3"], 2, "accumulation=3 need a multiple of 6"),
+        (
+            ["mix.mixup=0.2", "train.batch_size=36"],
+            4,
+            r"a multiple of 8 \(of pairs, to mix them\)",
+        ),
+        (["train.image_sizes=((0, 36),)"], 1, "must fit into square images"),
+        (["mesh.batch_norm=none"], 1, "mesh.batch_norm must be one of .'global', 'd"),
+        (["optimizer.learning_rate_scaling=log"], 1, "learning_rate_scaling must be"),
+        (["optimizer.schedule=cos"], 1, "optimizer.schedule must be one of cosine"),
+        (["optimizer.name=adam"], 1, "optimizer.name must be 'sgd', 'adamw' or"),
+        (["optimizer.sam_rho=-1.0"], 1, "optimizer.sam_rho must be"),
+        (["ema.decay=1.0"], 1, r"ema.decay must be in \[0, 1\)"),
     ],
 )
-def test_what_cannot_be_built(override, devices, message):
+def test_what_cannot_be_built(overrides, devices, message):
     with pytest.raises(UserError, match=message):
-        builder(f"--config.{override}", devices=devices).build(jax.random.key(0))
+        builder(*overrides, devices=devices).build(jax.random.key(0))
 
 
-def test_pairs_are_mixed_on_a_device():
-    mixed = ("--config.mix.mixup=0.2", "--config.train.batch_size=36")
-    builder(*mixed, devices=2).build(jax.random.key(0))
-    with pytest.raises(UserError, match=r"a multiple of 8 \(of pairs, to mix them\)"):
-        builder(*mixed, devices=4).build(jax.random.key(0))
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("mix.cutmix=-1.0", "mix.cutmix must be"),
+        ("train.label_smoothing=1.0", "train.label_smoothing must be"),
+        ("distill.teacher=nowhere", "distill.teacher: no checkpoint in 'nowhere'"),
+        (f"distill.teacher={KEPT}", "was trained on cifar100, not on the classes"),
+    ],
+)
+def test_what_cannot_be_built_with_a_network(field, message):
+    with pytest.raises(UserError, match=message):
+        builder(field).build(jax.random.key(0))
 
 
-def test_the_peak_follows_the_batch():
-    small = builder("--config.train.batch_size=50")
+def test_learning_rates_are_those_of_the_last_steps_and_follow_the_batch():
+    small = builder("train.batch_size=50")
     large = builder(
-        "--config.train.batch_size=200",
-        "--config.optimizer.learning_rate_scaling=linear",
-        "--config.optimizer.base_batch_size=50",
+        "train.batch_size=200",
+        "optimizer.learning_rate_scaling=linear",
+        "optimizer.base_batch_size=50",
     )
     # The same fraction of the run is over at the end of the first of two epochs.
     rates = [b.learning_rates()[0] for b in (small, large)]
@@ -71,19 +81,28 @@ def test_the_peak_follows_the_batch():
     np.testing.assert_allclose(rates, expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("placement", "available", "streamed"),
-    [
+@pytest.mark.slow
+def test_images_are_streamed_where_they_do_not_fit(monkeypatch):
+    for placement, memory, streamed in [
         ("auto", 10 * 2**30, False),
         ("auto", 5 * 2**20, True),
         ("device", 5 * 2**20, False),
         ("stream", 10 * 2**30, True),
-    ],
-)
-def test_images_are_streamed_where_they_do_not_fit(
-    placement, available, streamed, monkeypatch
-):
-    monkeypatch.setattr("jax_resnet.training.build.memory_bytes", lambda _: available)
-    built = builder(f"--config.data.placement={placement}").build(jax.random.key(0))
-    images, *_ = built.pipeline.abstract_train()
-    assert (images.shape[0] < 600) == streamed
+    ]:
+        monkeypatch.setattr(build, "memory_bytes", lambda _, n=memory: n)
+        built = builder(f"data.placement={placement}").build(jax.random.key(0))
+        images, *_ = built.pipeline.abstract_train()
+        assert (images.shape[0] < 600) == streamed
+
+
+@pytest.mark.slow
+def test_each_epoch_trains_at_its_image_size():
+    built = builder("train.image_sizes=((0, 8), (1, 24))").build(jax.random.key(0))
+    carry = built.pipeline.devices.place((built.state, RunningMetrics.zeros()))
+    for epoch, side in ((0, 8), (1, 24)):
+        with unchecked():
+            step = built.steps.train(epoch)
+            text = step.lower(carry, *built.pipeline.abstract_train()).as_text()
+        # The outputs of the first convolution.
+        assert f"tensor<64x{side}x{side}x16xf32>" in text
+        assert "tensor<64x32x32x16xf32>" not in text

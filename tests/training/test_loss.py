@@ -1,4 +1,4 @@
-"""The loss that is minimised, against PyTorch and against what it is made of."""
+"""The loss of a batch against PyTorch and its definition."""
 
 from dataclasses import replace
 from functools import partial
@@ -8,184 +8,149 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
+from step_fixtures import (
+    BATCH,
+    CLASSES,
+    PLAIN,
+    images_and_labels,
+    make_loss,
+    network,
+    scale,
+)
 
+from jax_resnet.augment.geometry import resize
 from jax_resnet.augment.mixup import make_mix
 from jax_resnet.model import resnet, weights
 from jax_resnet.runtime.errors import UserError
-from jax_resnet.training.loss import Loss, Preprocessing, Teacher
+from jax_resnet.training.loss import Teacher, draw_blocks
 
-BATCH, CLASSES, BLOCKS = 16, 5, 3
+BLOCKS = 3
 KEYS = jax.random.split(jax.random.key(3), BATCH)
+TAUGHT = np.random.default_rng(1).standard_normal((BATCH, CLASSES), np.float32)
+TEACHER = Teacher(lambda images: jnp.asarray(TAUGHT), weight=0.3, temperature=4.0)
 
 
-def scaled(keys, images, epoch):
-    return images.astype(jnp.float32) / 128 - 1
+def apply(params, images, **options):
+    model = weights.merge(network()[0], params, network()[1].batch_stats)
+    return np.array(model(images, train=True, **options))
 
 
-PLAIN = Preprocessing(scaled, lambda images: scaled(None, images, 0))
+def evaluate(preprocessing=PLAIN, **options):
+    """The mean loss, the metrics, the batch that was prepared, and its logits."""
+    loss, state = make_loss(preprocessing, **options), network()[1]
+    images, labels = (array[:BATCH] for array in images_and_labels())
+    batch = loss.prepare_batch(images, labels, KEYS, jnp.int32(0))
+    mean, (metrics, _) = loss(state.params, state.batch_stats, batch)
+    return mean, metrics, batch, apply(state.params, batch["images"])
 
 
-@pytest.fixture(scope="module")
-def network():
-    return weights.split(
-        resnet.initialize(jax.random.key(0), depth=8, num_classes=CLASSES)
-    )
-
-
-@pytest.fixture(scope="module")
-def batch():
-    rng = np.random.default_rng(0)
-    images = jnp.asarray(rng.integers(0, 256, (BATCH, 8, 8, 3), np.uint8))
-    return images, jnp.asarray(rng.integers(0, CLASSES, BATCH, np.int32))
-
-
-def logits_of(network, images, **options):
-    return weights.merge(*network)(images, train=True, **options)
-
-
-def gradients(loss, network, images_and_labels):
-    batch = loss.prepare_batch(*images_and_labels, KEYS, jnp.int32(0))
-    found, (metrics, _) = jax.grad(loss, has_aux=True)(*network[1:], batch)
-    return found, metrics, batch
-
-
+@pytest.mark.slow
 @pytest.mark.torch
-@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
-def test_label_smoothing_is_pytorchs(network, batch, smoothing):
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("teacher", [None, TEACHER])
+def test_smoothing_and_distillation_are_pytorchs(smoothing, teacher):
     torch = pytest.importorskip("torch")
-    loss = Loss(network[0], PLAIN, label_smoothing=smoothing)
-    _, sums, seen = gradients(loss, network, batch)
-    logits = np.array(logits_of(network, seen["images"]))
+    mean, metrics, batch, logits = evaluate(label_smoothing=smoothing, teacher=teacher)
+    labels, logits = np.array(batch["labels"]), torch.from_numpy(logits)
     expected = torch.nn.functional.cross_entropy(
-        torch.from_numpy(logits),
-        torch.from_numpy(np.array(batch[1])).long(),
-        label_smoothing=smoothing,
-        reduction="sum",
+        logits, torch.from_numpy(labels).long(), label_smoothing=smoothing
     )
-    np.testing.assert_allclose(sums.loss, expected.item(), rtol=1e-5)
-    assert int(sums.top1) == int((logits.argmax(-1) == np.asarray(batch[1])).sum())
-
-
-def test_mixed_labels_against_their_distribution(network, batch):
-    mixed = replace(PLAIN, mix=make_mix(mixup=1.0))
-    found, sums, seen = gradients(
-        Loss(network[0], mixed, label_smoothing=0.2), network, batch
-    )
-    share = np.asarray(seen["share"], np.float64)[:, None]
-    hot = np.eye(CLASSES)[np.asarray(batch[1])]
-    targets = share * hot + (1 - share) * hot[np.arange(BATCH) ^ 1]
-    targets = 0.8 * targets + 0.2 / CLASSES
-
-    def loss_fn(params):
-        logits = logits_of((network[0], params, network[2]), seen["images"])
-        return -(jax.nn.log_softmax(logits) * jnp.asarray(targets, jnp.float32)).sum()
-
-    loss, expected = jax.value_and_grad(loss_fn)(network[1])
-    np.testing.assert_allclose(sums.loss, loss, rtol=1e-5)
-    for name, gradient in expected.items():
-        np.testing.assert_allclose(
-            found[name], gradient / BATCH, rtol=1e-4, atol=1e-5, err_msg=name
+    if teacher:
+        divergence = torch.nn.functional.kl_div(
+            torch.log_softmax(logits / 4, -1),
+            torch.softmax(torch.from_numpy(TAUGHT) / 4, -1),
+            reduction="batchmean",
         )
-    logits = np.asarray(logits_of(network, seen["images"]))
-    own = np.asarray(batch[1])
-    larger = np.where(share[:, 0] >= 0.5, own, own[np.arange(BATCH) ^ 1])
-    assert int(sums.top1) == int((logits.argmax(-1) == larger).sum())
+        expected = 0.7 * expected + 0.3 * 16 * divergence
+    np.testing.assert_allclose(mean, expected.item(), rtol=1e-5)
+    np.testing.assert_allclose(metrics.mean_loss, mean, rtol=1e-6)
+    assert int(metrics.top1) == int((logits.argmax(-1).numpy() == labels).sum())
 
 
-@pytest.mark.torch
-def test_distillation_against_pytorchs_divergence(network, batch):
-    torch = pytest.importorskip("torch")
-    rng = np.random.default_rng(1)
-    taught = rng.standard_normal((BATCH, CLASSES)).astype(np.float32)
-    teacher = Teacher(lambda images: jnp.asarray(taught), weight=0.3, temperature=4.0)
-    _, plain, seen = gradients(Loss(network[0], PLAIN), network, batch)
-    _, sums, _ = gradients(Loss(network[0], PLAIN, teacher=teacher), network, batch)
-    logits = torch.from_numpy(np.array(logits_of(network, seen["images"])))
-    divergence = torch.nn.functional.kl_div(
-        torch.log_softmax(logits / 4, -1),
-        torch.softmax(torch.from_numpy(taught) / 4, -1),
-        reduction="sum",
-    )
-    expected = 0.7 * float(plain.loss) + 0.3 * 16 * divergence.item()
-    np.testing.assert_allclose(sums.loss, expected, rtol=1e-5)
+@pytest.mark.slow
+def test_mixed_labels_against_their_distribution():
+    mixed = replace(PLAIN, mix=make_mix(mixup=1.0))
+    mean, metrics, batch, logits = evaluate(mixed, label_smoothing=0.2)
+    own = np.asarray(batch["labels"])
+    other = own[np.arange(BATCH) ^ 1]
+    share = np.asarray(batch["share"])[:, None]
+    hot = np.eye(CLASSES)
+    targets = 0.8 * (share * hot[own] + (1 - share) * hot[other]) + 0.2 / CLASSES
+    expected = -(np.asarray(jax.nn.log_softmax(logits)) * targets).sum(-1).mean()
+    np.testing.assert_allclose(mean, expected, rtol=1e-5)
+    larger = np.where(share[:, 0] >= 0.5, own, other)
+    assert int(metrics.top1) == int((logits.argmax(-1) == larger).sum())
 
 
-def test_a_block_without_weight_is_its_shortcut(network, batch):
-    images = scaled(None, batch[0], 0)
-    ones = jnp.ones((BATCH, BLOCKS))
-    whole = logits_of(network, images)
-    np.testing.assert_allclose(
-        logits_of(network, images, block_weights=ones), whole, atol=1e-6
-    )
-    # A block whose branch ends in a scale and a bias of 0 adds nothing, too.
-    silent = dict(network[1])
-    for name in ("scale", "bias"):
-        silent[f"blocks.1.conv2.norm.{name}"] *= 0
-    expected = logits_of((network[0], silent, network[2]), images)
-    without = ones.at[:, 1].set(0.0)
-    np.testing.assert_allclose(
-        logits_of(network, images, block_weights=without), expected, atol=1e-6
-    )
-
-
-def test_chances_of_stochastic_depth(network):
-    loss = Loss(network[0], PLAIN, stochastic_depth=0.6)
+def test_drop_rates_of_stochastic_depth():
     n = 10_000
-    seen = {"keys": jax.random.split(jax.random.key(0), n)}
-    draw = jax.jit(partial(loss._block_weights, blocks=BLOCKS))
-    drawn = np.asarray(draw(seen))
-    for block, chance in enumerate([0.2, 0.4, 0.6]):
+    keys = jax.random.split(jax.random.key(0), n)
+    drawn = np.asarray(jax.jit(draw_blocks, static_argnums=(1, 2))(keys, BLOCKS, 0.6))
+    for block, rate in enumerate([0.2, 0.4, 0.6]):
         kept = drawn[:, block] > 0
-        assert stats.binomtest(int(kept.sum()), n, 1 - chance).pvalue > 1e-3
-        np.testing.assert_allclose(drawn[kept, block], 1 / (1 - chance), rtol=1e-6)
+        assert stats.binomtest(int(kept.sum()), n, 1 - rate).pvalue > 1e-3
+        np.testing.assert_allclose(drawn[kept, block], 1 / (1 - rate), rtol=1e-6)
     assert np.abs(np.corrcoef(drawn.T) - np.eye(BLOCKS)).max() < 0.04
 
 
-def test_stochastic_depth_takes_part(network, batch):
-    plain, dropped = (
-        gradients(Loss(network[0], PLAIN, stochastic_depth=depth), network, batch)
-        for depth in (0.0, 0.5)
-    )
-    assert plain[1].loss != dropped[1].loss
-    again = gradients(Loss(network[0], PLAIN, stochastic_depth=0.5), network, batch)
-    assert dropped[1].loss == again[1].loss
+@pytest.mark.slow
+def test_stochastic_depth_weighs_blocks():
+    mean, _, batch, logits = evaluate(stochastic_depth=0.5)
+    drawn = draw_blocks(batch["keys"], BLOCKS, 0.5)
+    dropped = apply(network()[1].params, batch["images"], block_weights=drawn)
+    log_probabilities = np.asarray(jax.nn.log_softmax(dropped))
+    expected = -log_probabilities[np.arange(BATCH), np.asarray(batch["labels"])].mean()
+    np.testing.assert_allclose(mean, expected, rtol=1e-5)
+    assert np.abs(dropped - logits).max() > 0.01
 
 
-def test_zero_initialised_blocks_begin_as_their_shortcuts(batch):
-    begin = partial(resnet.initialize, jax.random.key(0), depth=8, num_classes=CLASSES)
-    usual, zeroed = (
-        weights.split(begin()),
-        weights.split(begin(zero_init_residual=True)),
-    )
+@pytest.mark.slow
+def test_zero_initialised_blocks_begin_as_their_shortcuts():
+    begin = partial(resnet.initialize, depth=8, num_classes=CLASSES)
+    zeroed = weights.split(begin(jax.random.key(0), zero_init_residual=True))[1]
+    usual = network()[1].params
     last = [f"blocks.{block}.conv2.norm.scale" for block in range(BLOCKS)]
-    for name, value in zeroed[1].items():
-        expected = usual[1][name] * (0 if name in last else 1)
+    for name, value in zeroed.items():
+        expected = usual[name] * (0 if name in last else 1)
         np.testing.assert_array_equal(value, expected, err_msg=name)
-    images = scaled(None, batch[0], 0)
+    images = scale(images_and_labels()[0][:BATCH])
+    no_blocks = jnp.zeros((BATCH, BLOCKS))
     np.testing.assert_allclose(
-        logits_of(zeroed, images),
-        logits_of(usual, images, block_weights=jnp.zeros((BATCH, BLOCKS))),
-        atol=1e-5,
+        apply(zeroed, images), apply(usual, images, block_weights=no_blocks), atol=1e-5
     )
+
+
+def test_images_are_resized_after_all_else():
+    mixed = replace(PLAIN, mix=make_mix(mixup=0.2, cutmix=1.0))
+    images, labels = (array[:BATCH] for array in images_and_labels())
+    full, small = (
+        make_loss(replace(mixed, image_size=size)).prepare_batch(
+            images, labels, KEYS, jnp.int32(0)
+        )
+        for size in (None, 4)
+    )
+    full["images"] = resize(full["images"], 4)
+    for name, value in full.items():
+        np.testing.assert_array_equal(small[name], value)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"label_smoothing": 1.0}, r"train.label_smoothing must be in \[0, 1\)"),
+        ({"label_smoothing": float("nan")}, "train.label_smoothing"),
         ({"stochastic_depth": -0.1}, r"model.stochastic_depth must be in \[0, 1\)"),
-        ({"label_smoothing": float("nan")}, r"train.label_smoothing"),
     ],
 )
-def test_bad_settings(network, settings, message):
+def test_bad_loss(settings, message):
     with pytest.raises(UserError, match=message):
-        Loss(network[0], PLAIN, **settings)
+        make_loss(**settings)
 
 
 @pytest.mark.parametrize(
     ("weight", "temperature", "message"),
-    [(1.5, 4.0, r"distill.weight"), (0.5, 0.0, r"distill.temperature .* is 0.0")],
+    [(1.5, 4.0, "distill.weight"), (0.5, 0.0, "distill.temperature .* is 0.0")],
 )
-def test_bad_teachers(weight, temperature, message):
+def test_bad_teacher(weight, temperature, message):
     with pytest.raises(UserError, match=message):
         Teacher(lambda images: images, weight, temperature)

@@ -1,3 +1,5 @@
+"""The steps of training and evaluation, and the metrics that they return."""
+
 import dataclasses
 import itertools
 
@@ -5,127 +7,171 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from step_fixtures import on_batch
+from step_fixtures import (
+    BATCH,
+    PLAIN,
+    RATE,
+    SGD,
+    N,
+    images_and_labels,
+    make_loss,
+    network,
+    on_batch,
+    scale,
+)
 
 from jax_resnet.distributed.mesh import REPLICATED, DeviceMesh
-from jax_resnet.model import resnet, weights
-from jax_resnet.training import optimizer
+from jax_resnet.model import weights
+from jax_resnet.training.ema import Ema
 from jax_resnet.training.input_pipeline import BatchSizes, make_epoch_order
-from jax_resnet.training.loss import Loss, Preprocessing
 from jax_resnet.training.metrics import RunningMetrics, batch_metrics
-from jax_resnet.training.multi_step import MultiStep, counted
-from jax_resnet.training.state import create_train_state
+from jax_resnet.training.multi_step import MultiStep, device_loop
+from jax_resnet.training.sam import Sam
 from jax_resnet.training.step import StepOptions, make_eval_step, make_train_step
-
-N, BATCH, CLASSES = 40, 8, 5
-SHAPE = (8, 8, 3)
-
-
-def noisy(keys, images, epoch):
-    noise = jax.vmap(lambda key: jax.random.normal(key, SHAPE))(keys)
-    return scale(images) + 0.1 * noise
-
-
-def scale(images):
-    return images.astype(jnp.float32) / 128 - 1
-
 
 ONE = DeviceMesh((jax.devices()[0],))
 SIZES = BatchSizes(N, N, BATCH, BATCH)
+BAD_KEY = jax.random.key(7)  # its images are not finite in the first step
+EMA, ASAM = Ema(0.5), Sam(0.5, adaptive=True)
+
+
+def noisy(keys, images, epoch):
+    noise = jax.vmap(lambda key: jax.random.normal(key, images.shape[1:]))(keys)
+    bad_keys = jax.random.split(jax.random.fold_in(BAD_KEY, 0), len(keys))
+    bad = jax.random.key_data(keys) == jax.random.key_data(bad_keys)
+    return jnp.where(bad.all(), jnp.inf, scale(images) + 0.1 * noise)
+
+
+LOSS = make_loss(dataclasses.replace(PLAIN, augment=noisy))
 
 
 @pytest.fixture(scope="module")
-def setup():
-    sgd = optimizer.make_optimizer("sgd", optimizer.make_schedule("cosine", 0.05, 20))
-    network = resnet.initialize(jax.random.key(0), depth=8, num_classes=CLASSES)
-    graphdef, train_state = create_train_state(network, sgd)
-    generator = np.random.default_rng(0)
-    images = jnp.asarray(generator.integers(0, 256, (N, *SHAPE), np.uint8))
-    labels = jnp.asarray(generator.integers(0, CLASSES, N, np.int32))
-    train_step = make_train_step(Loss(graphdef, Preprocessing(noisy, scale)), sgd)
-    return graphdef, train_state, images, labels, train_step
+def plain():
+    """Applies the plain step to the first batch."""
+    step = on_batch(make_train_step(LOSS, SGD))
+    images, labels = (array[:BATCH] for array in images_and_labels())
+    return lambda state, key: jax.device_get(step(state, images, labels, key))
 
 
 @pytest.fixture(scope="module")
-def multi_steps(setup):
-    return {
-        loop: MultiStep(setup[-1], ONE, [REPLICATED] * 4, loop)
-        for loop in (None, counted)
-    }
+def optional():
+    """Applies a step with SAM, an average, and no update that is not finite."""
+    options = StepOptions(skip_nonfinite=True, sam=ASAM, ema=EMA)
+    step = on_batch(make_train_step(LOSS, SGD, options))
+    images, labels = (array[:BATCH] for array in images_and_labels())
+    return lambda state, key: jax.device_get(step(state, images, labels, key))
 
 
-def run(step, setup, calls):
-    _, train_state, images, labels, _ = setup
-    order = make_epoch_order(SIZES)
-    carry = jax.tree.map(jnp.copy, (train_state, RunningMetrics.zeros()))
-    for count in calls:
-        epoch = carry[0].step // SIZES.steps_per_epoch
-        rows = order(jax.random.key(1), epoch)
-        carry = step(carry, count, images, labels, rows, jax.random.key(2))
-    return jax.device_get(carry)
+def assert_same(found, expected, tolerance=0.0):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
-def assert_identical(a, b):
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_array_equal(x, y)
-
-
-@pytest.mark.parametrize("loop", [None, counted])
-def test_results_do_not_depend_on_the_calls(setup, multi_steps, loop):
-    whole = run(multi_steps[loop], setup, [5, 5])
-    assert int(whole[0].step) == 10
-    assert_identical(whole, run(multi_steps[loop], setup, [1, 3, 1, 2, 2, 1]))
-
-
-def test_loop_on_the_device_does_the_same_steps(setup, multi_steps):
-    on_host, on_device = (
-        run(multi_steps[loop], setup, [5]) for loop in (None, counted)
-    )
-    for x, y in zip(jax.tree.leaves(on_host), jax.tree.leaves(on_device), strict=True):
-        np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-3)
-
-
-def test_step_learns_and_updates_statistics(setup):
-    _, train_state, images, labels, train_step = setup
-    step, key = on_batch(train_step), jax.random.key(0)
+@pytest.mark.slow
+def test_steps_learn_and_update_statistics(plain):
+    before = state = network()[1]
     losses = []
-    for _ in range(12):
-        train_state, sums = step(train_state, images[:BATCH], labels[:BATCH], key)
-        losses.append(float(sums.loss) / BATCH)
+    for _ in range(16):
+        state, metrics = plain(state, jax.random.key(0))
+        losses.append(float(metrics.loss))
     assert losses[-1] < losses[0] / 2
-    before = setup[1].batch_stats
-    assert all((train_state.batch_stats[n] != before[n]).any() for n in before)
-    assert int(sums.count) == BATCH
+    for name, value in before.batch_stats.items():
+        assert (state.batch_stats[name] != value).any()
+    assert int(metrics.count) == BATCH and int(metrics.bad_step) == -1
+    assert_same(state.average, before.average)
 
 
-def test_epoch_order_is_a_cut_permutation_of_its_own():
-    order = make_epoch_order(BatchSizes(N, N, 12, 12))
-    orders = [order(jax.random.key(0), jnp.int32(e)) for e in range(3)]
-    assert all(one.shape == (3, 1, 12) for one in orders)
-    orders = [np.asarray(one).reshape(-1) for one in orders]
-    for one in orders:
-        assert len(one) == 36
-        assert len(set(one.tolist())) == 36
-        assert set(one.tolist()) <= set(range(N))
+@pytest.mark.slow
+def test_the_first_step_that_is_not_finite_is_named(plain):
+    state, metrics = plain(network()[1], BAD_KEY)
+    assert int(metrics.bad_step) == 1
+    metrics, more = jax.device_put((metrics, plain(state, BAD_KEY)[1]))
+    total = metrics.plus_step(more, jnp.int32(2))
+    assert int(total.bad_step) == 1
+
+
+@pytest.mark.slow
+def test_a_step_that_is_not_finite_is_skipped(optional):
+    before = network()[1]
+    after, metrics = optional(before, BAD_KEY)
+    assert int(after.step) == 1
+    assert_same(metrics, RunningMetrics.zeros())
+    assert_same(dataclasses.replace(after, step=before.step), before)
+
+
+@pytest.mark.slow
+def test_sam_takes_its_gradients_uphill_and_the_average_follows(plain, optional):
+    before, key = network()[1], jax.random.key(8)
+
+    def gradient(params):
+        moved, metrics = plain(dataclasses.replace(before, params=params), key)
+        difference = jax.tree.map(lambda a, b: (a - b) / RATE, params, moved.params)
+        return difference, moved, metrics
+
+    below, moved, expected = gradient(before.params)
+    above, *_ = gradient(ASAM.ascend(before.params, below))
+    found, metrics = optional(before, key)
+    # The loss and the statistics are those at the weights, not uphill.
+    np.testing.assert_allclose(metrics.loss, expected.loss, rtol=1e-5)
+    average = EMA.update(before.average, found.params, before.step).params
+    for name, value in before.params.items():
+        np.testing.assert_allclose(
+            found.params[name], value - RATE * above[name], rtol=1e-4, atol=1e-5
+        )
+        np.testing.assert_allclose(found.average.params[name], average[name], atol=1e-6)
+    for name, value in moved.batch_stats.items():
+        np.testing.assert_allclose(found.batch_stats[name], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_results_of_a_loop_on_the_device_do_not_depend_on_the_calls(plain):
+    step = MultiStep(make_train_step(LOSS, SGD), ONE, [REPLICATED] * 4, device_loop)
+    images, labels = images_and_labels()
+    order, key = jnp.arange(N, dtype=jnp.int32).reshape(5, 1, BATCH), jax.random.key(2)
+    found = []
+    for counts in ([1], [5], [2, 1, 2]):
+        carry = jax.tree.map(jnp.copy, (network()[1], RunningMetrics.zeros()))
+        for count in counts:
+            carry = step(carry, count, images, labels, order, key)
+        found.append(jax.device_get(carry))
+    assert_same(found[1], found[2])
+    assert int(found[1][0].step) == 5
+    assert_same(found[0], plain(network()[1], key), 1e-3)
+
+
+@pytest.mark.slow
+def test_evaluation_is_exact_where_batches_do_not_divide_the_images():
+    graphdef, state = network()
+    images, labels = images_and_labels()
+    step = MultiStep(
+        make_eval_step(graphdef, scale, batch_size=7), ONE, [REPLICATED] * 3, None
+    )
+    done, metrics = step(
+        jax.tree.map(jnp.asarray, (np.int32(0), RunningMetrics.zeros())),
+        6,
+        jnp.pad(images, ((0, 2), (0, 0), (0, 0), (0, 0))),
+        jnp.pad(labels, (0, 2), constant_values=-1),
+        state.weights,
+    )
+    model = weights.merge(graphdef, state.params, state.batch_stats)
+    logits = np.asarray(jax.jit(model.__call__)(scale(images)))
+    loss, top1, top5 = reference_metrics(logits, np.asarray(labels))
+    assert (int(metrics.top1), int(metrics.top5)) == (top1, top5)
+    assert (int(metrics.count), int(done)) == (N, 6)
+    np.testing.assert_allclose(metrics.loss, loss, rtol=1e-5)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_an_order_is_a_cut_permutation_of_its_epoch(parts):
+    order = make_epoch_order(BatchSizes(N, N, 12, 12, accumulation=parts))
+    orders = [np.asarray(order(jax.random.key(0), jnp.int32(e))) for e in range(3)]
+    for epoch, found in enumerate(orders):
+        assert found.shape == (3, parts, 12 // parts)
+        key = jax.random.fold_in(jax.random.key(0), epoch)
+        expected = jax.random.permutation(key, N)[:36]
+        np.testing.assert_array_equal(found.ravel(), expected)
     for a, b in itertools.combinations(orders, 2):
         assert (a != b).any()
-    parts = make_epoch_order(BatchSizes(N, N, 12, 12, accumulation=3))
-    again = parts(jax.random.key(0), jnp.int32(1))
-    assert again.shape == (3, 3, 4)
-    np.testing.assert_array_equal(orders[1], np.asarray(again).reshape(-1))
-
-
-def test_first_bad_step_is_named(setup, multi_steps):
-    graphdef, train_state, images, labels, _ = setup
-    poisoned = dataclasses.replace(
-        train_state,
-        step=jnp.int32(2),
-        params={**train_state.params, "head.bias": jnp.full(CLASSES, jnp.nan)},
-    )
-    _, sums = run(multi_steps[None], (graphdef, poisoned, images, labels, None), [3])
-    assert int(sums.bad_step) == 3
-    _, sums = run(multi_steps[None], setup, [3])
-    assert int(sums.bad_step) == -1
 
 
 def reference_metrics(logits, labels):
@@ -137,73 +183,20 @@ def reference_metrics(logits, labels):
     return loss, hits[:, :1].sum(), hits[:, :5].sum()
 
 
-def test_sum_metrics_against_sorting():
-    generator = np.random.default_rng(3)
+def test_metrics_against_sorting():
+    rng = np.random.default_rng(3)
     # Few distinct values, so that ties are common.
-    logits = generator.integers(0, 6, (200, 12)).astype(np.float32)
-    labels = generator.integers(0, 12, 200, np.int32)
-    sums = batch_metrics(jnp.asarray(logits), jnp.asarray(labels))[1]
+    logits = rng.integers(0, 6, (200, 12)).astype(np.float32)
+    labels = rng.integers(0, 12, 200, np.int32)
+    metrics = batch_metrics(jnp.asarray(logits), jnp.asarray(labels))[1]
     loss, top1, top5 = reference_metrics(logits, labels)
-    np.testing.assert_allclose(sums.loss, loss, rtol=1e-5)
-    assert (int(sums.top1), int(sums.top5), int(sums.count)) == (top1, top5, 200)
+    np.testing.assert_allclose(metrics.loss, loss, rtol=1e-5)
+    assert (int(metrics.top1), int(metrics.top5)) == (top1, top5)
+    assert (metrics.mean_loss, metrics.accuracy(5)) == (metrics.loss / 200, top5 / 200)
 
 
 def test_padding_and_broken_logits_count_for_nothing():
     logits = jnp.zeros((3, 12)).at[0, 4].set(9.0).at[1].set(jnp.nan)
-    sums = batch_metrics(logits, jnp.array([4, 4, -1]))[1]
-    assert (int(sums.top1), int(sums.top5), int(sums.count)) == (1, 1, 2)
-    assert np.isnan(sums.loss)
-
-
-@pytest.mark.parametrize("batch_size", [7, 40])
-def test_evaluation_is_exact_for_any_batch_size(setup, batch_size):
-    graphdef, train_state, images, labels, _ = setup
-    step = make_eval_step(graphdef, scale, batch_size=batch_size)
-    missing = -N % batch_size
-    padded = (
-        jnp.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))),
-        jnp.pad(labels, (0, missing), constant_values=-1),
-    )
-    done, sums = MultiStep(step, ONE, [REPLICATED] * 3, None)(
-        jax.tree.map(jnp.copy, (np.int32(0), RunningMetrics.zeros())),
-        -(-N // batch_size),
-        *padded,
-        train_state.weights,
-    )
-    network = weights.merge(graphdef, train_state.params, train_state.batch_stats)
-    loss, top1, top5 = reference_metrics(
-        np.asarray(network(scale(images))), np.asarray(labels)
-    )
-    assert (int(sums.top1), int(sums.top5)) == (top1, top5)
-    assert (int(sums.count), int(done)) == (N, -(-N // batch_size))
-    np.testing.assert_allclose(sums.loss, loss, rtol=1e-5)
-
-
-def test_a_step_that_is_not_finite_is_skipped(setup):
-    graphdef, before, images, labels, _ = setup
-
-    batch, marked = (images[:BATCH], labels[:BATCH]), jax.random.key(7)
-
-    def poisoned(keys, images, epoch):
-        first = jax.random.split(jax.random.fold_in(marked, 0), BATCH)
-        bad = (jax.random.key_data(keys) == jax.random.key_data(first)).all()
-        return jnp.where(bad, jnp.inf, scale(images))
-
-    sgd = optimizer.make_optimizer("sgd", optimizer.make_schedule("cosine", 0.05, 20))
-    loss = Loss(graphdef, Preprocessing(poisoned, scale))
-    step = on_batch(make_train_step(loss, sgd, StepOptions(skip_nonfinite=True)))
-    plain = Preprocessing(lambda _, images, epoch: scale(images), scale)
-    stock = on_batch(make_train_step(Loss(graphdef, plain), sgd))
-
-    after, sums = step(before, *batch, marked)
-    assert int(after.step) == 1
-    assert_identical(sums, RunningMetrics.zeros())
-    assert_identical(dataclasses.replace(after, step=before.step), before)
-
-    other = jax.random.key(8)
-    for found, expected in zip(
-        jax.tree.leaves(step(after, *batch, other)),
-        jax.tree.leaves(stock(after, *batch, other)),
-        strict=True,
-    ):
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    metrics = batch_metrics(logits, jnp.array([4, 4, -1]))[1]
+    assert (int(metrics.top1), int(metrics.top5), int(metrics.count)) == (1, 1, 2)
+    assert np.isnan(metrics.loss)
