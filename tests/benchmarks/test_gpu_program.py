@@ -1,14 +1,10 @@
 """The counting of a GPU's program; compiling one needs JAX's CUDA build."""
 
-import re
 from types import SimpleNamespace
 
 import gpu_program
-import pytest
 from gpu_program import Compiled, launches
 from hlo_operations import kind_of, kinds, operations_of_a_step
-
-from jax_resnet.runtime.errors import UserError
 
 # XLA's text, cut down to one operation of each kind.
 PROGRAM = """\
@@ -146,13 +142,6 @@ def test_evaluation_has_no_updates():
     assert names.count("other elementwise") == 3
 
 
-def test_a_program_without_a_loop_is_one_step():
-    straight = re.sub(r"while\(.*", "copy(%turned)", PROGRAM)
-    assert [o.code for o in operations_of_a_step(straight)] == ["copy", "copy"]
-    with pytest.raises(ValueError, match="no program"):
-        operations_of_a_step("HloModule empty")
-
-
 def test_launches_of_a_step_and_of_a_call():
     found = launches(THUNKS)
     assert found.step == {"CustomKernel": 1, "CommandBuffer": 1, "Convolution": 1}
@@ -181,41 +170,3 @@ def test_the_report():
     )
     assert "| arguments, MB | 3.1 |" in printed
     assert "| compilation, s | 12 |" in printed
-
-
-def test_without_cuda_it_says_what_to_install(monkeypatch):
-    from jax.experimental import topologies
-
-    def missing(**_):
-        raise RuntimeError("no plugin\nfor cuda")
-
-    monkeypatch.setattr(topologies, "get_topology_desc", missing)
-    with pytest.raises(UserError, match=r"pip install .* no plugin$"):
-        gpu_program.target("h200")
-
-
-def test_the_two_gpus_differ_in_name_and_memory(monkeypatch):
-    from jax.experimental import topologies
-
-    seen = []
-
-    def described(*, target_config, **_):
-        seen.append(target_config.splitlines())
-        return SimpleNamespace(devices=["gpu"])
-
-    monkeypatch.setattr(topologies, "get_topology_desc", described)
-    assert [gpu_program.target(name) for name in ("h100", "h200")] == ["gpu", "gpu"]
-    different = [b for a, b in zip(*seen, strict=True) if a != b]
-    assert "  memory_bandwidth: 4800000000000" in different
-    assert len(different) == 4
-
-
-@pytest.mark.slow
-def test_it_counts_a_small_network(capsys, tmp_path, restored):
-    pytest.importorskip("jax_plugins", reason="JAX's CUDA build is not installed")
-    output = tmp_path / "report.md"
-    command = "--config configs/resnet56.py --config.model.depth=8 --program eval"
-    assert gpu_program.main([*command.split(), "--output", str(output)]) == 0
-    printed = capsys.readouterr().out
-    assert output.read_text() == printed
-    assert "| convolutions | 9 |" in printed
