@@ -44,6 +44,7 @@ def test_skipping_has_a_limit(tiny, tmp_path):
 LOWER = "--config.optimizer.learning_rate=0.01"
 
 
+@pytest.mark.slow  # for the run that it takes
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
