@@ -21,7 +21,7 @@ pytest.importorskip("huggingface_hub", reason="the extra 'export' is not install
 PUSH = """
 import sys
 from pathlib import Path
-from jax_resnet.command import run
+from jax_resnet.runtime.command_line import run
 from jax_resnet.formats import hub
 
 def main():
