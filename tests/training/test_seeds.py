@@ -75,7 +75,7 @@ def test_jobs_have_a_device_each():
     devices = jax.devices()[:2]
 
     def job(number, alone):
-        (device,) = alone.all
+        (device,) = alone.devices
         assert jnp.zeros(()).devices() == {device}
         if number < 2:
             both.wait()
