@@ -27,7 +27,7 @@ from jax_resnet.checkpoint.metadata import Architecture, RunMetadata
 from jax_resnet.checkpoint.model_folder import StoredModel
 from jax_resnet.distributed.device import describe
 from jax_resnet.distributed.device import select as select_device
-from jax_resnet.formats.pytorch_import import metadata_of
+from jax_resnet.formats.imported import imported_metadata
 from jax_resnet.model import resnet
 from jax_resnet.model.weights import split, to_arrays
 from jax_resnet.predict import Predictor
@@ -168,7 +168,9 @@ def _random_model(
     )
     _, params, batch_stats = split(resnet.initialize(jax.random.key(0), **architecture))
     arrays = to_arrays({"state": {"params": params, "batch_stats": batch_stats}})
-    return metadata_of(architecture, arrays, info, title="random", command=""), arrays
+    return imported_metadata(
+        architecture, arrays, info, title="random", command=""
+    ), arrays
 
 
 def _torch(predictor: Predictor, size: int, nhwc: bool, device: str) -> Classify:

@@ -6,7 +6,6 @@
 import argparse
 import shlex
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol
@@ -16,15 +15,15 @@ from jax_resnet.checkpoint.model_folder import StoredModel
 from jax_resnet.distributed import device
 from jax_resnet.formats import (
     Probabilities,
-    comparison,
     hub,
-    onnx_model,
+    onnx,
     pytorch,
-    pytorch_import,
-    safetensors_folder,
+    safetensors,
     space,
     stablehlo,
+    verify,
 )
+from jax_resnet.formats.imported import imported_metadata
 from jax_resnet.formats.output import new_output, require
 from jax_resnet.predict import Predictor
 from jax_resnet.runtime.command_line import Parser, run
@@ -32,43 +31,61 @@ from jax_resnet.runtime.errors import UserError
 
 
 class Format(Protocol):
-    """What the modules of the formats have."""
+    """A module of :mod:`jax_resnet.formats`."""
 
     def write(self, predictor: Predictor, path: Path) -> None:
         """Writes a file or folder."""
 
-    def load(self, path: Path, predictor: Predictor) -> Probabilities:
-        """Reads it as its receiver does."""
+    def load(self, path: Path, predictor: Predictor) -> Predictor | Probabilities:
+        """Reads it back."""
 
 
 FORMATS: dict[str, Format] = {
-    "safetensors": safetensors_folder,
+    "safetensors": safetensors,
     "stablehlo": stablehlo,
-    "onnx": onnx_model,
+    "onnx": onnx,
     "pytorch": pytorch,
     "space": space,
 }
-# Reading these back compares every array, and the code that computes is our own.
-EXACT = ("safetensors", "pytorch", "space")
-# What the Hub has as a model, and as a Space.
-PUSHED: dict[str, Literal["model", "space"]] = {
+HUB_KINDS: dict[str, Literal["model", "space"]] = {
     "safetensors": "model",
     "space": "space",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Runs the command line; returns the exit code."""
+    options = _parse(arguments)
+    if options.push:
+        hub.check(options.push)
+    if options.format == "onnx":
+        require("onnx", "onnxruntime", extra="export")
+    if options.format == "space":
+        space.check()
+    # The CPU, because a GPU computes float32 less exactly.
+    device.cache_compilations("", device.select("cpu", "--device"))
+    with new_output(options.output) as temporary:
+        if options.from_pytorch:
+            predictor = _import(options)
+        else:
+            predictor = Predictor.open(options.workdir, options.checkpoint)
+        _export(options.format, predictor, temporary, options.data_dir)
+    print(f"written to {options.output}")
+    if options.push:
+        address = hub.push(options.output, options.push, HUB_KINDS[options.format])
+        print(f"uploaded to {address}")
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="python -m jax_resnet.export",
-        description="Writes a model in a format that travels, and compares what was "
-        "written with the restored model before it gets its name.",
+        description="Exports a model to another format, reads the result back and "
+        "compares it with the model.",
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--workdir",
-        type=Path,
-        help="a run directory, or a folder that was exported",
+        "--workdir", type=Path, help="a run directory, or an exported folder"
     )
     source.add_argument(
         "--from-pytorch",
@@ -84,55 +101,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--push",
         metavar="USER/NAME",
-        help="also upload to the Hugging Face Hub; of --format safetensors and space",
+        help="with --format safetensors or space: upload to the Hugging Face Hub",
     )
     parser.add_argument(
-        "--data", metavar="NAME", help="of --from-pytorch: the data set it is for"
+        "--data", metavar="NAME", help="with --from-pytorch: the model's data set"
     )
     parser.add_argument(
-        "--data-dir", help="prepared data, to compare on; default as in training"
+        "--data-dir", help="folder of prepared data sets; default as in training"
     )
     options = parser.parse_args(arguments)
-    name = _format_name(options)
-    if options.push:
-        if name not in PUSHED:
-            raise UserError("--push uploads what --format safetensors or space writes")
-        hub.check(options.push)
-    if name == "onnx":
-        require("onnx", "onnxruntime", extra="export")
-    if name == "space":
-        space.check()
-
-    # One device for all comparisons, because a GPU computes float32 less exactly.
-    chosen = device.select("cpu", "--device")
-    device.cache_compilations("", chosen)
-    with new_output(options.output) as temporary:
-        if options.from_pytorch:
-            predictor = _import(options)
-        else:
-            predictor = Predictor.open(options.workdir, options.checkpoint)
-        _write(name, predictor, temporary, options.data_dir)
-    print(f"written to {options.output}")
-    if options.push:
-        print(f"uploaded to {hub.push(options.output, options.push, PUSHED[name])}")
-    return 0
-
-
-def _format_name(options: argparse.Namespace) -> str:
     if options.from_pytorch:
         if options.format not in (None, "safetensors"):
-            raise UserError("--from-pytorch gives a folder of --format safetensors")
+            raise UserError("--from-pytorch writes a folder of --format safetensors")
         if not options.data:
             raise UserError(
                 "--from-pytorch needs --data, such as cifar100: a state_dict has "
                 "neither class names nor the normalisation"
             )
-        return "safetensors"
-    if options.data:
+        options.format = "safetensors"
+    elif options.data:
         raise UserError("--data is for --from-pytorch: a run knows its data set")
-    if not options.format:
+    elif not options.format:
         raise UserError(f"--format is missing: one of {', '.join(FORMATS)}")
-    return str(options.format)
+    if options.push and options.format not in HUB_KINDS:
+        raise UserError("--push needs --format safetensors or space")
+    return options
 
 
 def _import(options: argparse.Namespace) -> Predictor:
@@ -146,35 +139,33 @@ def _import(options: argparse.Namespace) -> Predictor:
             f"{info.name} has {info.num_classes} and {info.image_shape[-1]}: give the "
             "--data that it was trained on"
         )
-    metadata = pytorch_import.metadata_of(
-        architecture,
-        arrays,
-        info,
-        title=path.stem,
-        command=shlex.join(["python", "-m", "jax_resnet.export", *sys.argv[1:]]),
+    command = shlex.join(["python", "-m", "jax_resnet.export", *sys.argv[1:]])
+    metadata = imported_metadata(
+        architecture, arrays, info, title=path.stem, command=command
     )
     return Predictor(StoredModel(metadata, arrays, step=0))
 
 
-def _write(name: str, predictor: Predictor, path: Path, data_dir: str | None) -> None:
-    started = time.monotonic()
+def _export(name: str, predictor: Predictor, path: Path, data_dir: str | None) -> None:
+    """Writes a model, reads it back and compares it."""
     metadata = predictor.metadata
     print(f"{metadata.run.title}, step {predictor.step}")
-    if name not in PUSHED and metadata.model["dtype"] != "float32":
+    verify.check_finite(predictor)
+    if name not in HUB_KINDS and metadata.model["dtype"] != "float32":
         print(f"computes in float32; the run computed in {metadata.model['dtype']}")
         predictor = predictor.in_float32()
     FORMATS[name].write(predictor, path)
-    exported = FORMATS[name].load(path, predictor)
-    if name in EXACT:
-        sample = comparison.random_sample(metadata.dataset)
-    else:
-        sample = comparison.sample(metadata, data_dir)
-    found = comparison.compare(exported, predictor, sample.images)
-    ties = f", but for {found.ties} ties" if found.ties else ""
+    loaded = FORMATS[name].load(path, predictor)
+    if isinstance(loaded, Predictor):
+        count = verify.compare_arrays(loaded, predictor)
+        print(f"compared with the restored model: all {count} arrays identical")
+        return
+    images, description = verify.comparison_images(metadata, data_dir)
+    difference, ties = verify.compare_outputs(loaded, predictor, images)
     print(
-        f"compared with the restored model on {sample.description}: top-1 identical"
-        f"{ties}, probabilities to {found.max_difference:.1e}; "
-        f"{time.monotonic() - started:.1f} s"
+        f"compared with the restored model on {description}: top-1 identical"
+        f"{f', except for {ties} ties' if ties else ''}, probabilities to "
+        f"{difference:.1e}"
     )
 
 

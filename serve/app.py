@@ -1,45 +1,26 @@
 """The demo: ``python serve/app.py --model runs/resnet56``."""
 
 import argparse
-import gc
 import os
 import signal
 import socket
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
-STARTED = time.monotonic()
-# It would look through all that is being loaded, again and again, for a quarter of the
-# time until the app serves, and find next to nothing.
-gc.disable()
+from classifier import Classifier, default_model
 
-from batching import Explain  # noqa: E402 (the clock starts first)
-from served import Served, default_model  # noqa: E402
-
-from jax_resnet.distributed import device  # noqa: E402
-from jax_resnet.predict import Predictor  # noqa: E402
-from jax_resnet.runtime.command_line import Parser, run  # noqa: E402
-from jax_resnet.runtime.errors import UserError  # noqa: E402
-
-GRACE = 10  # seconds for what is in flight when the app is stopped
+from jax_resnet.distributed import device
+from jax_resnet.predict import Predictor
+from jax_resnet.runtime.command_line import Parser, run
+from jax_resnet.runtime.errors import UserError
 
 
-def main(
-    arguments: Sequence[str] | None = None,
-    *,
-    computing: Callable[[Predictor], Explain] | None = None,
-) -> int:
-    """The command line; returns the exit code.
-
-    Args:
-        arguments: of the command line.
-        computing: makes what answers in the model's place, for comparisons.
-    """
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
     options = parse(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with (
@@ -47,28 +28,25 @@ def main(
         tempfile.TemporaryDirectory(prefix="jax_resnet-") as uploads,
         ThreadPoolExecutor(1) as background,
     ):
-        # What the app needs is read while the model compiles.
-        application = background.submit(import_application, uploads)
-        chosen = device.select(options.device, "--device")
-        device.cache_compilations("", chosen)
-        path = options.model or default_model()
+        # Gradio is imported while the model compiles.
+        server = background.submit(import_server, uploads)
+        device.cache_compilations("", device.select(options.device, "--device"))
         predictor = Predictor.open(
-            path, options.checkpoint, batch_size=options.max_batch
+            options.model or default_model(),
+            options.checkpoint,
+            batch_size=options.max_batch,
         )
-        explain = computing(predictor) if computing else None
-        served = Served(predictor, max_batch=options.max_batch, explain=explain)
-        served.warm_up()
-        application.result().serve(
-            served, listener, options, started=STARTED, grace=GRACE
-        )
+        classifier = Classifier(predictor, max_batch=options.max_batch)
+        classifier.warm_up()
+        server.result().serve(classifier, listener, options)
     return 0
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options of the command line.
+    """Parses the command line.
 
     Raises:
-        UserError: if one is not what it must be.
+        UserError: if an option is invalid.
     """
     parser = Parser(
         prog="python serve/app.py",
@@ -78,7 +56,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--model",
         type=Path,
         help="a run directory or an exported folder; default: the model beside the "
-        "app, or the most accurate in results/",
+        "app, or the most accurate one in results/",
     )
     parser.add_argument(
         "--checkpoint", default="best", help="best (the default), latest or a step"
@@ -91,10 +69,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--device", default="auto", help="auto, gpu or cpu")
     limits = {
-        "max-upload": (10, "megabytes of an upload"),
-        "max-queue": (200, "requests that may wait; more get HTTP 503"),
-        "concurrency": (16, "requests in work at a time"),
-        "max-batch": (8, "images in a call of the model"),
+        "max-upload": (10, "size limit of an upload in megabytes"),
+        "max-queue": (200, "requests that may wait; further ones get HTTP 503"),
+        "concurrency": (16, "requests processed at the same time"),
+        "max-batch": (8, "images in one call of the model"),
     }
     for name, (default, meaning) in limits.items():
         parser.add_argument(
@@ -112,10 +90,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Takes a port now; nobody can connect before the server listens.
+    """Reserves a port. Nobody can connect before the server listens.
 
     Raises:
-        UserError: if it cannot be had.
+        UserError: if the port is taken or the host is not one of this machine.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -132,26 +110,26 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def import_application(uploads: str) -> Any:
-    """The module ``application``, and with it Gradio, set up by its environment.
+def import_server(uploads: str) -> ModuleType:
+    """Imports the module ``server``, and Gradio with its settings.
 
     Args:
-        uploads: the folder where it keeps what people send.
+        uploads: folder for the files that visitors upload.
     """
     os.environ["GRADIO_TEMP_DIR"] = uploads
     settings = {
         "GRADIO_ANALYTICS_ENABLED": "False",
-        # Statistics of its requests, which it would make anew at each of them.
+        # Gradio would recompute statistics of its requests at each request.
         "GRADIO_ANALYTICS_CACHE_FREQUENCY": "1000000000",
         "GRADIO_ANALYTICS_MAX_EVENTS": "1000",
-        # It asks what is drawn with, and matplotlib imports all it has to find that.
+        # Otherwise Gradio makes matplotlib import every backend to find one.
         "MPLBACKEND": "agg",
     }
     for name, value in settings.items():
         os.environ.setdefault(name, value)
-    import application
+    import server
 
-    return application
+    return server
 
 
 if __name__ == "__main__":

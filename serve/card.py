@@ -1,25 +1,25 @@
-"""What the demo says of its model, as Markdown; all of it from the checkpoint."""
+"""The demo's texts about its model, as Markdown. All figures are the checkpoint's."""
 
 import html
 from collections.abc import Mapping
 from typing import Any
 
-from result import readable
-from served import Served
+from classifier import Classifier
+from prediction import readable
 
 
-def headline(served: Served) -> str:
-    """The title, and how good the model is."""
-    info = served.predictor.info
+def headline(classifier: Classifier) -> str:
+    """Returns the title of the page, and the model's accuracy."""
+    classes = classifier.predictor.info.num_classes
     return (
-        f"# {_plain(served.title)}\n"
-        f"Sorts pictures into {info.num_classes} classes. {_accuracy(served)}"
+        f"# {_escape(classifier.title)}\n"
+        f"Sorts pictures into {classes} classes. {_accuracy(classifier)}"
     )
 
 
-def details(served: Served) -> str:
-    """The model card."""
-    predictor = served.predictor
+def details(classifier: Classifier) -> str:
+    """Returns the table of the model's properties, and its classes."""
+    predictor = classifier.predictor
     metadata = predictor.metadata
     run, model, info = metadata.run, metadata.model, metadata.dataset
     height, width, channels = info.image_shape
@@ -28,31 +28,30 @@ def details(served: Served) -> str:
         f"{model['shortcut']}, {model['dtype']}",
         "parameters": f"{run.parameters:,}",
         "data": f"{info.name} {info.version}, images of {height}x{width}x{channels}",
-        "accuracy": _accuracy(served),
+        "accuracy": _accuracy(classifier),
         "trained": f"{run.started}, on {run.device}",
-        "by": run.command,
+        "command": run.command,
         "step": f"{predictor.step:,}",
-        "temperature": f"{predictor.temperature:.4g}"
-        + (" (none was fitted)" if predictor.temperature == 1 else ""),
+        "temperature": f"{predictor.temperature:.4g}",
         "versions": ", ".join(f"{k} {v}" for k, v in run.versions.items()),
     }
-    lines = "\n".join(f"| {k} | {_plain(v)} |" for k, v in rows.items())
-    names = ", ".join(_plain(readable(name)) for name in info.class_names)
+    lines = "\n".join(f"| {k} | {_escape(v)} |" for k, v in rows.items())
+    names = ", ".join(_escape(readable(name)) for name in info.class_names)
     return f"| | |\n| --- | --- |\n{lines}\n\nThe classes: {names}."
 
 
-def figures(report: Mapping[str, Any]) -> str:
-    """The figures of an evaluation in a sentence."""
+def evaluation(report: Mapping[str, Any]) -> str:
+    """Returns the figures of an evaluation report in one sentence."""
     return (
-        f"On {report['n']:,} images of {_plain(report['dataset'])} "
-        f"{_plain(report['split'])}: top-1 {_percent(report['top1'])}, top-5 "
+        f"On {report['n']:,} images of {_escape(report['dataset'])} "
+        f"{_escape(report['split'])}: top-1 {_percent(report['top1'])}, top-5 "
         f"{_percent(report['top5'])}, loss {report['loss']:.4f}, calibration error "
         f"{_percent(report['ece'])}."
     )
 
 
-def accuracies(report: Mapping[str, Any]) -> list[list[Any]]:
-    """A row for each class: its name, its images, the share that is right."""
+def class_accuracies(report: Mapping[str, Any]) -> list[list[Any]]:
+    """Returns a row for each class: name, number of images, accuracy."""
     return [
         [readable(row["name"]), row["count"], _percent(row["accuracy"])]
         for row in report["per_class"]
@@ -60,17 +59,17 @@ def accuracies(report: Mapping[str, Any]) -> list[list[Any]]:
     ]
 
 
-def _accuracy(served: Served) -> str:
-    found = served.accuracy
-    if found is None:
+def _accuracy(classifier: Classifier) -> str:
+    accuracy = classifier.accuracy
+    if accuracy is None:
         return "Its accuracy was not measured."
     text = (
-        f"Top-1 {_percent(found['top1'])}, top-5 {_percent(found['top5'])} on the "
-        f"{found['images']:,} images of {_plain(found['split'])}, after epoch "
-        f"{found['epoch']} of {found['epochs']}"
+        f"Top-1 {_percent(accuracy['top1'])}, top-5 {_percent(accuracy['top5'])} on "
+        f"the {accuracy['images']:,} images of {_escape(accuracy['split'])}, after "
+        f"epoch {accuracy['epoch']} of {accuracy['epochs']}"
     )
-    if found["selected"]:
-        return f"{text}, which was chosen by the same images."
+    if accuracy["selected"]:
+        return f"{text}, which was selected on the same images."
     return f"{text}."
 
 
@@ -78,6 +77,6 @@ def _percent(fraction: float) -> str:
     return f"{100 * fraction:.2f} %"
 
 
-def _plain(text: str) -> str:
-    """One line without markup, whoever wrote it."""
+def _escape(text: str) -> str:
+    """Returns one line without markup."""
     return html.escape(" ".join(text.split())).replace("|", "&#124;")

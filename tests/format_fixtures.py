@@ -1,6 +1,7 @@
-"""Tiny models with random statistics, so that every array of theirs matters."""
+"""Tiny models with random weights and statistics, so that every array matters."""
 
 import copy
+import functools
 from dataclasses import replace
 
 import jax
@@ -13,17 +14,15 @@ from jax_resnet.model import resnet, weights
 from jax_resnet.predict import Predictor
 
 
+@functools.cache
 def make_predictor(*, channels=3, temperature=1.7, seed=0, step=9, **changes):
     """ResNet-8 on eight by eight pixels; ``changes`` are of the architecture."""
     metadata = run_metadata()
-    architecture = Architecture(
-        **{**metadata.model, "in_channels": channels, **changes}
-    )
+    architecture = Architecture(**metadata.model | {"in_channels": channels} | changes)
     config = copy.deepcopy(metadata.config)
     config["model"] |= {
         k: architecture[k] for k in config["model"] if k in architecture
     }
-    names = tuple("abcdefghij"[: architecture["num_classes"]])
     metadata = replace(
         metadata,
         model=architecture,
@@ -31,22 +30,29 @@ def make_predictor(*, channels=3, temperature=1.7, seed=0, step=9, **changes):
         dataset=replace(
             metadata.dataset,
             image_shape=(8, 8, channels),
-            class_names=names,
+            class_names=tuple("abcdefghij"[: architecture["num_classes"]]),
             mean=(0.4, 0.5, 0.45)[:channels],
             std=(0.2, 0.25, 0.22)[:channels],
         ),
     )
-    _, params, batch_stats = weights.split(
-        resnet.initialize(jax.random.key(seed), **architecture)
-    )
-    arrays = weights.to_arrays(
-        {"state": {"params": params, "batch_stats": batch_stats}}
+    _, params, batch_stats = jax.eval_shape(
+        lambda: weights.split(resnet.initialize(None, **architecture))
     )
     generator = np.random.default_rng(seed)
-    for name, array in arrays.items():
-        if ".norm." in name:
+
+    def draw(name, shape):
+        if name.endswith("kernel"):
+            array = generator.normal(0, np.prod(shape[:-1]) ** -0.5, shape)
+        else:
             low, high = (-0.3, 0.3) if name.endswith(("bias", "mean")) else (0.5, 1.5)
-            arrays[name] = generator.uniform(low, high, array.shape).astype(np.float32)
+            array = generator.uniform(low, high, shape)
+        return array.astype(np.float32)
+
+    arrays = {
+        f"state.{kind}.{name}": draw(name, leaf.shape)
+        for kind, leaves in {"params": params, "batch_stats": batch_stats}.items()
+        for name, leaf in leaves.items()
+    }
     return Predictor(StoredModel(metadata, arrays, step, temperature))
 
 

@@ -1,8 +1,9 @@
-"""The formats in which a model leaves this package.
+"""The file formats of exported models.
 
-Each format is a module with two functions, ``write(predictor, path)`` and
-``load(path, predictor)``. The latter reads what was written, as whoever receives it
-would, and returns its function from images to probabilities.
+Each format is a module with ``write(predictor, path)`` and ``load(path, predictor)``,
+which reads back what was written for the given model. ``load`` returns a
+:class:`~jax_resnet.predict.Predictor` or, where another runtime computes, a function
+from images to probabilities.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The card of a model, as the Hugging Face Hub shows and indexes it."""
+"""Model cards for the Hugging Face Hub."""
 
 import re
 from typing import Any
@@ -6,24 +6,29 @@ from typing import Any
 import yaml
 
 from jax_resnet.checkpoint.history import EpochRecord, best_epoch
+from jax_resnet.checkpoint.metadata import RunMetadata
 from jax_resnet.checkpoint.model_folder import StoredModel
 
-# The Hub's names of the data sets that TFDS has under shorter ones.
+# The Hub's names of data sets that have other names in TFDS.
 _HUB_DATASETS = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100"}
 
 
 def render(model: StoredModel) -> str:
-    """Returns ``README.md``: front matter in YAML, then Markdown.
+    """Returns the content of ``README.md``: front matter in YAML, then Markdown.
 
-    The accuracy is the one that the run measured at the end of the epoch that the
-    model is of; a model of an unfinished epoch, or from elsewhere, has none.
+    The accuracy is the one that the run measured after the model's epoch. A model from
+    elsewhere has none.
     """
     metadata = model.metadata
     info, architecture, run = metadata.dataset, metadata.model, metadata.run
-    title = _plain(run.title)
-    measured = metadata.epoch_at(model.step)
+    epoch = metadata.epoch_at(model.step)
     height, width, channels = info.image_shape
-    body = f"""# {title}
+    fields = _front_matter(metadata, epoch)
+    front = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
+    return f"""---
+{front}---
+
+# {_plain(run.title)}
 
 ResNet-{architecture["depth"]} of width {architecture["width"]}, with the shortcut
 `{architecture["shortcut"]}` and {run.parameters:,} parameters, for images of
@@ -32,7 +37,7 @@ ResNet-{architecture["depth"]} of width {architecture["width"]}, with the shortc
 
 ## Accuracy
 
-{_accuracy(model, measured)}
+{_accuracy(metadata, epoch)}
 
 ## Use
 
@@ -42,10 +47,9 @@ model = Predictor.open("DIR")  # this folder: hf download USER/NAME --local-dir 
 probabilities = model.predict(images)  # uint8 [n, {height}, {width}, {channels}]
 ```
 
-Normalisation is part of the model, and so is the temperature {model.temperature:.4g},
-by which the logits are divided for probabilities. `model.info.class_names` has the
-classes. `config.json` has the metadata of the run, with its config and every epoch, and
-the SHA-256 digests by which damage is noticed.
+The model normalises the images and divides its logits by the temperature
+{model.temperature:.4g}. The class names are in `model.info.class_names`. `config.json`
+has the config of the run, every epoch, and SHA-256 digests that reveal damage.
 
 ## Training
 
@@ -53,14 +57,10 @@ the SHA-256 digests by which damage is noticed.
 
 Started {_plain(run.started)} on {_plain(run.device)}; {_plain(run.platform)}.
 """
-    front = yaml.safe_dump(
-        _front_matter(model, measured), sort_keys=False, allow_unicode=True
-    )
-    return f"---\n{front}---\n\n{body}"
 
 
-def _front_matter(model: StoredModel, measured: EpochRecord | None) -> dict[str, Any]:
-    info, run = model.metadata.dataset, model.metadata.run
+def _front_matter(metadata: RunMetadata, epoch: EpochRecord | None) -> dict[str, Any]:
+    info, run = metadata.dataset, metadata.run
     hub_name = _HUB_DATASETS.get(info.name)
     fields: dict[str, Any] = {
         "license": "apache-2.0",
@@ -70,57 +70,52 @@ def _front_matter(model: StoredModel, measured: EpochRecord | None) -> dict[str,
     }
     if hub_name:
         fields["datasets"] = [hub_name]
-    if measured:
-        figures = {"top-1": "val_top1", "top-5": "val_top5"}
-        result = {
-            "task": {"type": "image-classification"},
-            "dataset": {
-                "name": info.name,
-                "type": hub_name or info.name,
-                "split": run.eval_name,
-            },
-            "metrics": [
-                {
-                    "type": "accuracy",
-                    "name": f"{name} accuracy, {_selection(model, measured)}",
-                    "value": measured[key],  # type: ignore[literal-required]
-                }
-                for name, key in figures.items()
-            ],
+    if epoch:
+        dataset = {
+            "name": info.name,
+            "type": hub_name or info.name,
+            "split": run.eval_name,
         }
+        which = _selection(metadata, epoch)
+        metrics = [
+            {"type": "accuracy", "name": f"{name} accuracy, {which}", "value": value}
+            for name, value in (
+                ("top-1", epoch["val_top1"]),
+                ("top-5", epoch["val_top5"]),
+            )
+        ]
+        task = {"type": "image-classification"}
+        result = {"task": task, "dataset": dataset, "metrics": metrics}
         fields["model-index"] = [{"name": _plain(run.title), "results": [result]}]
     return fields
 
 
-def _selection(model: StoredModel, measured: EpochRecord) -> str:
-    metadata = model.metadata
-    if measured["epoch"] == metadata.run.epochs:
-        return "last epoch"
-    if measured == best_epoch(metadata.history):
-        return f"epoch selected on {_plain(metadata.run.eval_name)}"
-    return f"epoch {measured['epoch']} of {metadata.run.epochs}"
-
-
-def _accuracy(model: StoredModel, measured: EpochRecord | None) -> str:
-    run = model.metadata.run
-    if measured is None:
-        return (
-            "Not measured: the model is not of the end of an epoch of a recorded run."
-        )
+def _accuracy(metadata: RunMetadata, epoch: EpochRecord | None) -> str:
+    if epoch is None:
+        return "Not measured: the model is not from the end of an epoch of a known run."
+    run = metadata.run
+    which = _selection(metadata, epoch)
     text = (
-        f"Top-1 {100 * measured['val_top1']:.2f} %, top-5 "
-        f"{100 * measured['val_top5']:.2f} % on the {run.n_eval:,} images of "
-        f"`{_plain(run.eval_name)}`, after epoch {measured['epoch']} of {run.epochs}: "
-        f"{_selection(model, measured)}."
+        f"Top-1 {100 * epoch['val_top1']:.2f} %, top-5 {100 * epoch['val_top5']:.2f} % "
+        f"on the {run.n_eval:,} images of `{_plain(run.eval_name)}`, after epoch "
+        f"{epoch['epoch']} of {run.epochs} ({which})."
     )
-    if "selected" in _selection(model, measured):
+    if "selected" in which:
         text += (
-            "\nThe split that selected the epoch is the one that it is measured on, so "
-            "that these figures are optimistic."
+            "\nThe epoch was selected on the images that it is measured on, so these "
+            "figures are optimistic."
         )
     return text
 
 
+def _selection(metadata: RunMetadata, epoch: EpochRecord) -> str:
+    if epoch["epoch"] == metadata.run.epochs:
+        return "last epoch"
+    if epoch == best_epoch(metadata.history):
+        return f"epoch selected on {_plain(metadata.run.eval_name)}"
+    return "neither the best epoch nor the last"
+
+
 def _plain(text: str) -> str:
-    """One line without markup, whoever wrote it."""
+    """Returns one line without markup."""
     return " ".join(re.sub(r"[<>\[\]|]", "", text).split())

@@ -1,4 +1,4 @@
-"""Outputs that appear under their name only when they are whole and checked."""
+"""Outputs that get their name only when they are complete."""
 
 import contextlib
 import importlib.util
@@ -12,13 +12,13 @@ from jax_resnet.runtime.errors import UserError
 
 @contextlib.contextmanager
 def new_output(path: Path) -> Iterator[Path]:
-    """A place beside ``path`` for a file or folder that moves there at the end.
+    """Gives a temporary path for a file or folder, which moves to ``path`` at the end.
 
-    If the block raises, nothing is left.
+    If the block raises, nothing is left. An existing file is never overwritten.
 
     Raises:
-        UserError: if the path is taken, or there is no folder to put it in.
-        OSError: if the folder cannot be written.
+        UserError: if ``path`` exists, or its parent does not.
+        OSError: if the parent cannot be written.
     """
     _check_free(path)
     if not path.parent.is_dir():
@@ -34,19 +34,11 @@ def new_output(path: Path) -> Iterator[Path]:
         temporary.rename(path)
 
 
-def write_file(path: Path, contents: bytes) -> None:
-    """Writes a file, and waits until the disk has it: only then does it say if full."""
-    with path.open("wb") as file:
-        file.write(contents)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def require(*packages: str, extra: str) -> None:
     """Checks that optional packages are installed.
 
     Raises:
-        UserError: if one is not, with the extra that brings it.
+        UserError: if one is missing; it names the extra to install.
     """
     for package in packages:
         if importlib.util.find_spec(package) is None:

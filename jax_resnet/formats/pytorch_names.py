@@ -1,9 +1,9 @@
-"""The names and layouts that PyTorch's definitions of these networks have.
+"""PyTorch's names and layouts of these networks.
 
 They are torchvision's for ResNets, with three layers: ``conv1``, ``bn1``,
 ``layer1.0.conv1``, ``layer2.0.downsample.0``, ``fc``. The ``cifar*_resnet*`` models of
-https://github.com/chenyaofo/pytorch-cifar-models are such definitions. Shortcuts are
-projections: definitions with other shortcuts do not agree on what these compute.
+https://github.com/chenyaofo/pytorch-cifar-models have them. Only models with
+projection shortcuts have a counterpart.
 """
 
 import re
@@ -24,11 +24,11 @@ _NORM = {
 
 
 def to_torch(arrays: Mapping[str, np.ndarray], *, step: int) -> dict[str, np.ndarray]:
-    """A state_dict, as arrays, that these definitions load with ``strict=True``.
+    """Converts a model to a ``state_dict`` that loads with ``strict=True``.
 
     Args:
         arrays: parameters and statistics by dotted name, such as ``head.kernel``.
-        step: number of training steps taken, which each BatchNorm counts.
+        step: number of training steps, which each BatchNorm of PyTorch counts.
 
     Raises:
         UserError: if the shortcuts are not projections.
@@ -37,14 +37,13 @@ def to_torch(arrays: Mapping[str, np.ndarray], *, step: int) -> dict[str, np.nda
     names = dict(_names(len(blocks) // 3))
     if set(names) != set(arrays):
         raise UserError(
-            "shortcuts without parameters have no counterpart in PyTorch's "
-            "definitions: only models with model.shortcut=projection can be exported"
+            "only models with model.shortcut=projection can be exported: PyTorch has "
+            "no network with the other shortcut"
         )
     tensors = {}
     for ours, theirs in names.items():
-        array = arrays[ours]
-        if ours.endswith(".kernel"):  # HWIO, or [in, out]
-            array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+        array = arrays[ours]  # of a convolution HWIO, of the last layer [in, out]
+        array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
         tensors[theirs] = np.ascontiguousarray(array)
         if theirs.endswith("running_var"):
             counter = theirs.replace("running_var", _COUNTER)
@@ -55,16 +54,15 @@ def to_torch(arrays: Mapping[str, np.ndarray], *, step: int) -> dict[str, np.nda
 def from_torch(
     tensors: Mapping[str, np.ndarray],
 ) -> tuple[Architecture, dict[str, np.ndarray]]:
-    """The inverse of :func:`to_torch`, with the architecture as the shapes have it.
+    """Converts a ``state_dict`` to a model. A prefix ``module.`` is dropped.
 
-    A prefix ``module.``, as of ``DataParallel``, is dropped. Whether all shapes fit
-    the architecture, :class:`~jax_resnet.predict.Predictor` finds out.
+    :class:`~jax_resnet.predict.Predictor` checks the shapes.
 
     Returns:
-        The architecture, and float32 arrays by dotted name.
+        The architecture, from the shapes, and float32 arrays by dotted name.
 
     Raises:
-        UserError: if a tensor is missing or left over, or is not of floats.
+        UserError: if a tensor is missing or superfluous, or has no floats.
     """
     tensors = {name.removeprefix("module."): array for name, array in tensors.items()}
     first = [re.match(r"layer1\.(\d{1,3})\.", name) for name in tensors]
@@ -89,8 +87,7 @@ def from_torch(
         array = tensors[theirs]
         if array.dtype.kind != "f":
             raise UserError(f"tensor {theirs!r} is of {array.dtype}, not of floats")
-        if ours.endswith(".kernel"):  # OIHW, or [out, in]
-            array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+        array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
         arrays[ours] = np.ascontiguousarray(array, np.float32)
     architecture = Architecture(
         depth=6 * per_stage + 2,
@@ -104,7 +101,7 @@ def from_torch(
 
 
 def _names(per_stage: int) -> Iterator[tuple[str, str]]:
-    """Our names and theirs, of a model with so many blocks in each stage."""
+    """Yields our names and PyTorch's, for a number of blocks in each stage."""
     yield from _layer("stem", "conv1", "bn1")
     for index in range(3 * per_stage):
         stage, within = divmod(index, per_stage)

@@ -1,4 +1,4 @@
-"""A complete Hugging Face Space: the demo, this package and the model."""
+"""A Hugging Face Space: the demo, this package and the model in one folder."""
 
 import shutil
 import sys
@@ -11,21 +11,21 @@ from packaging.requirements import Requirement
 
 import jax_resnet
 from jax_resnet.checkpoint import model_folder
-from jax_resnet.formats import Probabilities, safetensors_folder
-from jax_resnet.formats.output import require, write_file
+from jax_resnet.formats.output import require
 from jax_resnet.predict import Predictor
 from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.files import write_atomically
 
 _PACKAGE = Path(jax_resnet.__file__).parent
 _DEMO = _PACKAGE.parent / "serve"
-MODEL = "model"  # the folder that the demo looks for beside itself
+MODEL = "model"  # the folder where the demo looks for its model
 
 
 def check() -> None:
-    """Checks, before anything is done, that there is what a Space is made of.
+    """Checks that Gradio and the demo are there.
 
     Raises:
-        UserError: if there is not.
+        UserError: if one is missing.
     """
     require("gradio", extra="serve")
     if not (_DEMO / "app.py").is_file():
@@ -36,38 +36,34 @@ def check() -> None:
 
 
 def write(predictor: Predictor, path: Path) -> None:
-    """Makes the folder, in which ``python app.py`` starts the demo.
+    """Writes the folder, in which ``python app.py`` starts the demo.
 
-    The evaluation that lies beside the model comes with it.
+    Evaluation reports beside the model are copied too.
 
     Raises:
-        UserError: if what it needs is not installed.
-        OSError: if it cannot be written.
+        UserError: if a dependency is not installed.
+        OSError: if the folder cannot be written.
     """
-    shutil.copytree(_DEMO, path, ignore=_left_out)
-    shutil.copytree(_PACKAGE, path / _PACKAGE.name, ignore=_left_out)
+    shutil.copytree(_DEMO, path, ignore=_not_of_the_space)
+    shutil.copytree(_PACKAGE, path / _PACKAGE.name, ignore=_not_of_the_space)
     folder = path / MODEL
     folder.mkdir()
     model_folder.write(folder, predictor.stored)
     if predictor.source:
         for report in predictor.source.glob("evaluation-*.json"):
-            write_file(folder / report.name, report.read_bytes())
-            if (pictures := report.with_suffix("")).is_dir():
-                shutil.copytree(pictures, folder / pictures.name)
-    write_file(path / "requirements.txt", _requirements().encode())
-    write_file(path / "README.md", _card(predictor).encode())
+            shutil.copy(report, folder)
+            if (figures := report.with_suffix("")).is_dir():
+                shutil.copytree(figures, folder / figures.name)
+    write_atomically(path / "requirements.txt", _requirements().encode())
+    write_atomically(path / "README.md", _readme(predictor).encode())
 
 
-def load(path: Path, predictor: Predictor) -> Probabilities:
-    """The model of a folder that :func:`write` wrote, for comparison.
-
-    Raises:
-        UserError: if it cannot be opened, or is not exactly the model.
-    """
-    return safetensors_folder.load(path / MODEL, predictor)
+def load(path: Path, _: Predictor) -> Predictor:
+    """Opens the model in the folder."""
+    return Predictor.open(path / MODEL)
 
 
-def _left_out(_: str, names: list[str]) -> set[str]:
+def _not_of_the_space(_: str, names: list[str]) -> set[str]:
     kept = {".py", ".typed", ".css", ".png", ""}  # without suffix: folders
     return {
         name
@@ -77,11 +73,8 @@ def _left_out(_: str, names: list[str]) -> set[str]:
 
 
 def _requirements() -> str:
-    """What the package and the demo need, at the versions installed here.
-
-    That of JAX is the one for the CPU.
-    """
-    # Not of the installed metadata, which lag behind the source they point to.
+    """Returns pins of the installed versions, with JAX for the CPU."""
+    # The metadata of an editable installation can be older than the source.
     project = tomllib.loads((_DEMO.parent / "pyproject.toml").read_text())["project"]
     needed = map(Requirement, project["dependencies"])
     names = {r.name for r in needed if not r.marker or r.marker.evaluate()}
@@ -92,8 +85,8 @@ def _requirements() -> str:
     return "\n".join(sorted(pins)) + "\n"
 
 
-def _card(predictor: Predictor) -> str:
-    run, info = predictor.metadata.run, predictor.metadata.dataset
+def _readme(predictor: Predictor) -> str:
+    run, info = predictor.metadata.run, predictor.info
     name = f"ResNet-{predictor.metadata.model['depth']} on {info.name}"
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     fields = {
@@ -113,11 +106,11 @@ def _card(predictor: Predictor) -> str:
 
 # {name}
 
-Sorts pictures into {info.num_classes} classes, and shows where in a picture a class
-comes from. The page has the model's card, read from its checkpoint.
+Sorts pictures into {info.num_classes} classes, and shows which part of a picture speaks
+for a class.
 
 Python {python}, on the CPU: `pip install -r requirements.txt && python app.py`
 
-`jax_resnet/` is the package that trained the model, `{MODEL}/` the model: weights, the
-record of its training and the evaluation.
+`jax_resnet/` is the package that trained the model. `{MODEL}/` has its weights,
+metadata and evaluation.
 """

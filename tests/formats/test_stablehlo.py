@@ -8,6 +8,7 @@ from jax import export
 
 from jax_resnet.formats import stablehlo
 
+pytestmark = pytest.mark.slow
 JAX_ALONE = """
 import sys
 sys.modules |= dict.fromkeys(["flax", "orbax", "optax", "jax_resnet"])  # not found
@@ -21,15 +22,14 @@ np.save(sys.argv[3], np.concatenate(outputs))
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    predictor = make_predictor()
+def path(tmp_path_factory):
     path = tmp_path_factory.mktemp("stablehlo") / "model.stablehlo"
-    stablehlo.write(predictor, path)
-    return predictor, path
+    stablehlo.write(make_predictor(), path)
+    return path
 
 
-def test_it_runs_with_jax_alone_in_batches_of_any_size(written, tmp_path):
-    predictor, path = written
+def test_it_runs_with_jax_alone(path, tmp_path):
+    predictor = make_predictor()
     images = random_images(predictor)
     np.save(tmp_path / "images.npy", images)
     files = [path, tmp_path / "images.npy", tmp_path / "outputs.npy"]
@@ -39,12 +39,10 @@ def test_it_runs_with_jax_alone_in_batches_of_any_size(written, tmp_path):
     np.testing.assert_allclose(found, predictor.predict(images), atol=1e-6)
 
 
-def test_it_has_no_paths_of_this_machine(written):
-    assert b".py" not in written[1].read_bytes()
-
-
-def test_it_is_for_both_platforms_in_full_precision(written):
-    exported = export.deserialize(bytearray(written[1].read_bytes()))
+def test_it_is_for_both_platforms_in_full_precision(path):
+    contents = path.read_bytes()
+    assert b".py" not in contents  # no paths of this machine
+    exported = export.deserialize(bytearray(contents))
     assert exported.platforms == ("cpu", "cuda")
     assert str(exported.in_avals[0]) == "uint8[b,8,8,3]"
     convolutions = exported.mlir_module().split("stablehlo.convolution")[1:]

@@ -13,9 +13,9 @@ import jax
 import numpy as np
 import pytest
 from card_fixtures import KIND, assert_near
+from classifier import Classifier
 from command_line import ROOT
 from PIL import Image
-from served import Served
 
 from jax_resnet.predict import Predictor
 
@@ -49,9 +49,9 @@ def assert_answered(answer, expected):
 
 def test_what_the_demo_serves_answers_an_image(card, made_on_card, png, expected):
     with jax.default_device(card.first):
-        served = Served(Predictor.open(made_on_card.workdir), max_batch=2)
-        served.warm_up()
-        answer = served(png, "crop").as_dict()
+        classifier = Classifier(Predictor.open(made_on_card.workdir), max_batch=2)
+        classifier.warm_up()
+        answer = classifier(png, "crop").as_dict()
     assert_answered(answer, expected)
 
 
@@ -71,7 +71,7 @@ def test_the_demo_answers_over_http(tiny, made_on_card, png, expected):
     )
     try:
         line = process.stdout.readline()
-        found = re.search(r"on (http://\S+) after", line)
+        found = re.search(r"on (http://\S+)", line)
         assert found, line + process.stderr.read()
         url = found[1] + "/gradio_api/call/predict"
         image = {"url": "data:image/png;base64," + base64.b64encode(png).decode()}

@@ -1,57 +1,59 @@
-"""The app in a process of its own."""
+"""The app in this process, on a free port, with a model of random weights."""
 
 import contextlib
-import re
-import subprocess
-import sys
+import json
+import threading
+import time
 
+import app
 import pytest
-from command_line import ROOT
+from classifier import Classifier
+from format_fixtures import make_predictor
 
+from jax_resnet.checkpoint import model_folder
+from jax_resnet.predict import Predictor
 
-def app(environment, *arguments):
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "serve" / "app.py"), "--port", "0", *arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-@contextlib.contextmanager
-def _serving(environment, *arguments):
-    process = app(environment, *arguments)
-    try:
-        line = process.stdout.readline()
-        found = re.search(r"on (http://\S+)", line)
-        assert found, line + process.stderr.read()
-        yield process, found.group(1)
-    finally:
-        process.kill()
-        process.communicate()
+REPORT = {
+    **{"step": 9, "n": 100, "dataset": "grey", "split": "test", "loss": 1.0},
+    **{"top1": 0.5, "top5": 0.9, "ece": 0.1},
+    "per_class": [{"name": "a_b", "count": 10, "accuracy": 0.25}],
+}
 
 
 @pytest.fixture(scope="session")
-def serving():
-    """``with serving(environment, *arguments) as (process, address)``."""
-    return _serving
+def folder(tmp_path_factory):
+    """An exported model with an evaluation beside it."""
+    path = tmp_path_factory.mktemp("served")
+    model_folder.write(path, make_predictor(num_classes=10).stored)
+    (path / "evaluation-test.json").write_text(json.dumps(REPORT))
+    return path
 
 
 @pytest.fixture(scope="session")
-def refused():
-    """Runs an app that is to refuse its arguments."""
+def serving(tmp_path_factory):
+    """``with serving(predictor, *arguments) as (server, address)``."""
+    pytest.importorskip("gradio", reason="the extra 'serve' is not installed")
+    server = app.import_server(str(tmp_path_factory.mktemp("uploads")))
 
-    def run(environment, *arguments):
-        process = app(environment, *arguments)
-        output, errors = process.communicate(timeout=60)
-        return subprocess.CompletedProcess([], process.returncode, output, errors)
+    @contextlib.contextmanager
+    def serve(predictor, *arguments, grace=10):
+        options = app.parse(["--port", "0", "--max-batch", "2", *arguments])
+        classifier = Classifier(predictor, max_batch=options.max_batch)
+        running = server.Server(server.create(classifier, options), grace=grace)
+        with app.bind(options.host, options.port) as listener:
+            listener.listen()
+            thread = threading.Thread(target=running.run, args=[[listener]])
+            thread.start()
+            while not running.started:
+                time.sleep(0.01)
+            yield running, f"http://127.0.0.1:{listener.getsockname()[1]}"
+            running.should_exit = True
+            thread.join(20)
 
-    return run
+    return serve
 
 
 @pytest.fixture(scope="session")
-def address(tiny, finished):
-    """Of the app that serves the finished run."""
-    with _serving(tiny[1], "--model", str(finished)) as (_, address):
+def address(serving, folder):
+    with serving(Predictor.open(folder, batch_size=2)) as (_, address):
         yield address

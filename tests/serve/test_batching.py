@@ -1,12 +1,15 @@
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from batching import Batcher
 
+IMAGE = np.ones((2, 2, 1), np.uint8)
+
 
 class Model:
-    """Answers with the sum of each image; waits to be let go."""
+    """Returns the sum of each image, once it is free."""
 
     def __init__(self):
         self.sizes, self.free = [], threading.Event()
@@ -18,43 +21,35 @@ class Model:
         return sums[:, None], images[..., :1].astype(np.float32)
 
 
-def ask(batcher, values):
-    """Asks for all of them at once; returns the answers in order."""
-    answers = [None] * len(values)
-
-    def one(index, value):
-        answers[index] = batcher(np.full((2, 2, 1), value, np.uint8))
-
-    threads = [threading.Thread(target=one, args=pair) for pair in enumerate(values)]
-    for thread in threads:
-        thread.start()
-    return threads, answers
-
-
-def test_everyone_gets_their_own_answer():
+def test_every_request_gets_its_own_answer():
     model = Model()
     batcher = Batcher(model, max_batch=4)
-    threads, answers = ask(batcher, range(30))
-    model.free.set()
-    for thread in threads:
-        thread.join(10)
-    for value, (total, activation) in enumerate(answers):
+    with ThreadPoolExecutor(30) as threads:
+        futures = [threads.submit(batcher, IMAGE * value) for value in range(30)]
+        model.free.set()
+    for value, future in enumerate(futures):
+        total, activation = future.result()
         assert total == [4 * value]
-        np.testing.assert_array_equal(activation, np.full((2, 2, 1), value))
+        np.testing.assert_array_equal(activation, IMAGE * value)
     assert set(model.sizes) <= {1, 4}
-    assert len(model.sizes) <= 2 + 30 / 4 + 1  # those who waited went together
 
 
-def test_one_alone_does_not_wait():
+def test_requests_that_wait_go_together():
     model = Model()
-    model.free.set()
     batcher = Batcher(model, max_batch=4)
-    for _ in range(3):
-        batcher(np.zeros((2, 2, 1), np.uint8))
-    assert model.sizes == [1, 1, 1]
+    with ThreadPoolExecutor(6) as threads:
+        first = threads.submit(batcher, IMAGE)
+        while not model.sizes:
+            pass
+        others = [threads.submit(batcher, IMAGE) for _ in range(5)]
+        while batcher._waiting.qsize() < 5:
+            pass
+        model.free.set()
+    assert all(future.result()[0] == [4] for future in (first, *others))
+    assert model.sizes == [1, 4, 1]
 
 
-def test_an_error_reaches_those_who_wait_and_nobody_later():
+def test_an_error_reaches_the_requests_of_its_batch_alone():
     failing = [True]
 
     def explain(images):
@@ -65,12 +60,5 @@ def test_an_error_reaches_those_who_wait_and_nobody_later():
 
     batcher = Batcher(explain, max_batch=4)
     with pytest.raises(RuntimeError, match="no memory"):
-        batcher(np.zeros((2, 2, 1), np.uint8))
-    assert batcher(np.zeros((2, 2, 1), np.uint8))[0] == [0]
-
-
-def test_warming_up_compiles_both_sizes():
-    model = Model()
-    model.free.set()
-    Batcher(model, max_batch=4).warm_up((2, 2, 1))
-    assert model.sizes == [1, 4]
+        batcher(IMAGE)
+    assert batcher(IMAGE)[0] == [0]

@@ -1,0 +1,91 @@
+"""Metadata of models that were trained elsewhere."""
+
+import datetime
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jax_resnet.checkpoint.history import Clock, RunInfo, installed_versions
+from jax_resnet.checkpoint.metadata import Architecture, RunMetadata
+from jax_resnet.data import DatasetInfo
+
+UNKNOWN = "unknown"
+# Every run has a config. This one trains nothing.
+_CONFIG = {
+    "seed": 0,
+    "augment": {"transforms": ["normalize"]},
+    "optimizer": {
+        "learning_rate": 0.0,
+        "warmup_epochs": 0.0,
+        "momentum": 0.0,
+        "nesterov": False,
+        "weight_decay": 0.0,
+        "weight_decay_on": "all",
+    },
+    "train": {
+        "epochs": 1,
+        "batch_size": 1,
+        "eval_batch_size": 1,
+        "device": "auto",
+        "steps_per_call": 0,
+        "compilation_cache": "",
+    },
+    "checkpoint": {"keep_latest": 2},
+}
+
+
+def imported_metadata(
+    architecture: Architecture,
+    arrays: Mapping[str, np.ndarray],
+    info: DatasetInfo,
+    *,
+    title: str,
+    command: str,
+) -> RunMetadata:
+    """Returns the metadata of an imported model, as those of a run without epochs.
+
+    Args:
+        architecture: the model's.
+        arrays: parameters and statistics by their names in a checkpoint.
+        info: the data set that the model classifies.
+        title: name of the model.
+        command: the command line that imported it.
+    """
+    model: dict[str, Any] = {**architecture}
+    del model["num_classes"], model["in_channels"]
+    data = {
+        "name": info.name,
+        "dir": "",
+        "cache_dir": "",
+        "train_split": "train",
+        "eval_split": "test",
+        "holdout": 0,
+    }
+    parameters = [a.size for n, a in arrays.items() if n.startswith("state.params.")]
+    run = RunInfo(
+        title=title,
+        command=command,
+        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        device=UNKNOWN,
+        platform=UNKNOWN,
+        versions=installed_versions(),
+        parameters=sum(parameters),
+        epochs=0,
+        dataset=info.name,
+        n_train=0,
+        n_eval=0,
+        eval_name=UNKNOWN,
+        batch_size=0,
+        seed=0,
+        dtype=architecture["dtype"],
+    )
+    return RunMetadata(
+        model=architecture,
+        dataset=info,
+        config={**_CONFIG, "model": model, "data": data},
+        run=run,
+        clock=Clock(),
+        history=[],
+        compile_seconds=0.0,
+    )

@@ -1,0 +1,116 @@
+"""Verifies that an exported model is the restored one."""
+
+import numpy as np
+from jaxtyping import UInt8
+
+from jax_resnet import data
+from jax_resnet.checkpoint.metadata import RunMetadata
+from jax_resnet.data import sources
+from jax_resnet.formats import Probabilities
+from jax_resnet.predict import Predictor
+from jax_resnet.runtime.errors import UserError
+
+TOLERANCE = 1e-4  # of probabilities
+TIE = 1e-6  # in float32, two classes closer than this are equally probable
+BATCH = 500
+RANDOM_IMAGES = 64
+
+
+def check_finite(predictor: Predictor) -> None:
+    """Raises :class:`UserError` if the model has diverged."""
+    if not all(np.isfinite(a).all() for a in predictor.stored.arrays.values()):
+        raise UserError("the model's weights are not finite: use another --checkpoint")
+
+
+def compare_arrays(loaded: Predictor, predictor: Predictor) -> int:
+    """Compares two models array by array; returns the number of arrays.
+
+    Raises:
+        UserError: if weights, metadata, step or temperature differ.
+    """
+    found, expected = loaded.stored, predictor.stored
+    same = (found.metadata, found.step, found.temperature) == (
+        expected.metadata,
+        expected.step,
+        expected.temperature,
+    ) and all(np.array_equal(found.arrays[k], v) for k, v in expected.arrays.items())
+    if not same:
+        raise _not_the_model("arrays or metadata differ")
+    return len(expected.arrays)
+
+
+def compare_outputs(
+    exported: Probabilities, predictor: Predictor, images: UInt8[np.ndarray, "n h w c"]
+) -> tuple[float, int]:
+    """Compares two models' probabilities, for a single image and for large batches.
+
+    Returns:
+        The greatest difference of a probability, and the number of images whose top-1
+        class differs because two classes are equally probable, to within :data:`TIE`.
+
+    Raises:
+        UserError: if top-1 differs for another reason, or a probability by more than
+            :data:`TOLERANCE`.
+    """
+    expected = predictor.predict(images)
+    starts = range(1, len(images), BATCH)
+    batches = [images[:1], *(images[start : start + BATCH] for start in starts)]
+    found = np.concatenate([exported(batch) for batch in batches])
+    if found.shape != expected.shape:
+        raise _not_the_model(f"shape {found.shape}, not {expected.shape}")
+    difference = float(np.abs(found - expected).max())
+    if not difference <= TOLERANCE:  # NaN
+        raise _not_the_model(f"a probability differs by {difference:.2g}")
+    top1 = found.argmax(1)
+    different = top1 != expected.argmax(1)
+    gap = expected.max(1) - expected[np.arange(len(expected)), top1]
+    if wrong := int((different & (gap > TIE)).sum()):
+        raise _not_the_model(f"top-1 differs on {wrong} of {len(images)} images")
+    return difference, int(different.sum())
+
+
+def comparison_images(
+    metadata: RunMetadata, data_dir: str | None
+) -> tuple[UInt8[np.ndarray, "n h w c"], str]:
+    """Returns the images that a run was evaluated on, or random ones without its data.
+
+    Nothing is downloaded or prepared.
+
+    Args:
+        metadata: the run's.
+        data_dir: folder of prepared data sets; None means the run's.
+
+    Returns:
+        The images and their description, with the reason if they are random.
+    """
+    info, settings = metadata.dataset, metadata.config["data"]
+    name, split = settings["name"], metadata.run.eval_name
+    folder = data_dir or settings["dir"] or None
+    try:
+        if not sources.is_prepared(name, folder):
+            raise UserError(f"{name} is not at hand")
+        found, images = data.load_split(
+            name,
+            split,
+            data_dir=folder,
+            cache_dir=settings["cache_dir"] or None,
+            train_split=settings["train_split"],
+            holdout=settings["holdout"],
+        )
+        if (found.class_names, found.image_shape) != (
+            info.class_names,
+            info.image_shape,
+        ):
+            raise UserError(f"the {name} at hand has other classes or images")
+    except UserError as error:
+        shape = RANDOM_IMAGES, *info.image_shape
+        noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        return noise, f"{RANDOM_IMAGES} random images, because {error}"
+    return images.images, f"all {len(images.images):,} images of {info.name} {split}"
+
+
+def _not_the_model(difference: str) -> UserError:
+    return UserError(
+        f"the exported model is not the restored one ({difference}), so it was not "
+        "kept: please report this"
+    )

@@ -1,0 +1,127 @@
+"""The model of the demo: from an upload of any size to a prediction."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from batching import Batcher
+from prediction import Prediction, top_classes
+from uploads import Fit, read
+
+from jax_resnet.predict import Predictor
+from jax_resnet.runtime.errors import UserError
+
+HERE = Path(__file__).parent
+
+
+class Classifier:
+    """Classifies uploads, from many threads at a time.
+
+    Attributes:
+        predictor: the model, with its metadata.
+
+    Args:
+        predictor: the model.
+        max_batch: greatest number of images in a call of the model.
+    """
+
+    def __init__(self, predictor: Predictor, *, max_batch: int):
+        self.predictor = predictor
+        self._max_batch = max_batch
+        self._explain = Batcher(predictor.explain, max_batch=max_batch)
+        # To the model, padding looks like the mean of its training images.
+        self._border = tuple(round(255 * mean) for mean in predictor.info.mean)
+
+    def warm_up(self) -> None:
+        """Compiles the model for both batch sizes that :class:`Batcher` uses."""
+        for size in (1, self._max_batch):
+            shape = size, *self.predictor.info.image_shape
+            self.predictor.explain(np.zeros(shape, np.uint8))
+
+    def __call__(self, source: Path | bytes, fit: Fit) -> Prediction:
+        """Classifies an upload.
+
+        Args:
+            source: an image file, or its contents.
+            fit: how an image that is not square is made so.
+
+        Raises:
+            UnusableImageError: if it cannot be read as an image.
+        """
+        info = self.predictor.info
+        image = read(source, info.image_shape, fit, border=self._border)
+        probabilities, maps = self._explain(image)
+        classes, order = top_classes(probabilities, info)
+        return Prediction(image, classes, np.moveaxis(maps[:, :, order], -1, 0))
+
+    @property
+    def title(self) -> str:
+        """The model's name, such as ``ResNet-56 on cifar100``."""
+        metadata = self.predictor.metadata
+        return f"ResNet-{metadata.model['depth']} on {metadata.dataset.name}"
+
+    @property
+    def accuracy(self) -> dict[str, Any] | None:
+        """Validation accuracy after the model's epoch; None if it is unknown.
+
+        ``selected`` is true if the best epoch was selected on the same split.
+        """
+        metadata = self.predictor.metadata
+        if (epoch := metadata.epoch_at(self.predictor.step)) is None:
+            return None
+        return {
+            "top1": epoch["val_top1"],
+            "top5": epoch["val_top5"],
+            "split": metadata.run.eval_name,
+            "images": metadata.run.n_eval,
+            "epoch": epoch["epoch"],
+            "epochs": metadata.run.epochs,
+            "selected": epoch["epoch"] != metadata.run.epochs,
+        }
+
+    def evaluation(self) -> tuple[dict[str, Any], Path] | None:
+        """Returns the evaluation report beside the model, and its folder of figures.
+
+        The test split's report is preferred. Reports of other checkpoints are ignored.
+        """
+        if self.predictor.source is None:
+            return None
+        files = self.predictor.source.glob("evaluation-*.json")
+        for file in sorted(files, key=lambda f: (f.stem != "evaluation-test", f)):
+            report = _read_json(file)
+            if report.get("step") == self.predictor.step and report.get("per_class"):
+                return report, file.with_suffix("")
+        return None
+
+
+def default_model() -> Path:
+    """Returns the model beside the app, or else the most accurate one in ``results/``.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if (beside := HERE / "model").is_dir():
+        return beside
+    results = HERE.parent / "results"
+    runs = [p for p in results.glob("*") if (p / "checkpoints").is_dir()]
+    if runs:
+        return max(runs, key=_best_top1)
+    raise UserError(
+        "there is no model yet: python -m jax_resnet.train --config configs/smoke.py "
+        "trains one in a minute, python serve/app.py --model runs/smoke serves it"
+    )
+
+
+def _best_top1(workdir: Path) -> float:
+    best = _read_json(workdir / "summary.json").get("best") or {}
+    return float(best.get("val_top1") or 0.0)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Reads an object from a file; an empty one if there is none, or it is damaged."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

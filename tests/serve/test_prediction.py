@@ -1,0 +1,61 @@
+import base64
+import io
+import re
+from types import SimpleNamespace
+
+import numpy as np
+from PIL import Image
+from prediction import Prediction, top_classes
+
+NAMES = {
+    "class_names": ["maple_tree", "<b>", "rose", "sea", "bus", "cup"],
+    "superclass_names": ["trees", "other_things"],
+    "superclass_of": [0, 1, 1, 1, 1, 1],
+}
+PROBABILITIES = np.array([0.1, 0.5, 0.2, 0.15, 0.05, 0.0], np.float32)
+IMAGE = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+MAPS = np.zeros((5, 2, 2), np.float32)
+MAPS[0] = [[-9, 4], [0, 2]]
+
+
+def predict(image=IMAGE, probabilities=PROBABILITIES, **changes):
+    info = SimpleNamespace(**NAMES | changes)
+    classes, order = top_classes(probabilities, info)
+    return Prediction(image, classes, MAPS[: len(order)])
+
+
+def pictures(html):
+    for encoded in re.findall(r'src="data:image/png;base64,([^"]*)"', html):
+        yield np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))))
+
+
+def test_json():
+    answer = predict().as_dict()
+    assert (answer["label"], answer["confidence"]) == ("<b>", 0.5)
+    assert answer["superclass"] == "other things"
+    labels = [each["label"] for each in answer["top5"]]
+    assert labels == ["<b>", "rose", "sea", "maple tree", "bus"]
+    assert answer["top5"][3]["superclass"] == "trees"
+
+
+def test_few_classes_without_superclasses():
+    few = predict(probabilities=PROBABILITIES[:2], superclass_of=[])
+    assert len(few.as_dict()["top5"]) == 2
+    assert few.as_dict()["superclass"] is None
+    assert "small" not in few.as_html()
+
+
+def test_the_page_shows_the_input_and_the_maps():
+    image, first, *others = pictures(predict().as_html())
+    np.testing.assert_array_equal(image, IMAGE)
+    np.testing.assert_array_equal(first[..., 3], [[0, 255], [0, 128]])
+    assert len(others) == 4
+    assert all(other[..., 3].max() == 0 for other in others)
+    grey, *_ = pictures(predict(IMAGE[..., :1]).as_html())
+    np.testing.assert_array_equal(grey, IMAGE[..., 0])
+
+
+def test_names_are_no_markup():
+    html = predict().as_html()
+    assert "<b>" not in html
+    assert "&lt;b&gt;" in html

@@ -1,0 +1,75 @@
+"""Under load and while it is being stopped, the server answers what it accepted."""
+
+import http.client
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from format_fixtures import make_predictor
+from over_http import data_url, fetch, png, post, request
+
+from jax_resnet.predict import Predictor
+
+pytestmark = pytest.mark.slow
+BROKEN = (OSError, http.client.HTTPException)  # by the server
+IMAGE = data_url(png(np.zeros((8, 8, 3), np.uint8)))
+
+
+class HeldPredictor(Predictor):
+    """Computes when ``free`` is set."""
+
+    free = threading.Event()
+
+    def explain(self, images):
+        assert self.free.wait(10)
+        return super().explain(images)
+
+
+@pytest.fixture
+def held():
+    HeldPredictor.free.clear()
+    return HeldPredictor(make_predictor(num_classes=10).stored, batch_size=2)
+
+
+def test_a_full_queue_refuses_politely(serving, held):
+    with serving(held, "--max-queue=2", "--concurrency=1") as (_, address):
+        answers = [post(address, IMAGE)]
+        time.sleep(0.5)  # the first one is now being processed
+        answers += [post(address, IMAGE) for _ in range(4)]
+        assert [status for status, _ in answers] == [200, 200, 200, 503, 503]
+        assert request(address + "/healthz")[0] == 200
+        held.free.set()
+        for _, event in answers[:3]:
+            assert "event: complete" in fetch(address, event)
+
+
+def test_accepted_requests_are_answered_before_it_stops(serving, held):
+    with serving(held) as (server, address), ThreadPoolExecutor(2) as threads:
+        events = [post(address, IMAGE)[1] for _ in range(4)]
+        fetching = [threads.submit(fetch, address, event) for event in events[:2]]
+        server.should_exit = True
+        while (answer := post(address, IMAGE))[0] == 200:
+            events.append(answer[1])
+        stopping = "The app is being stopped. Ask again in a moment."
+        assert answer == (503, {"detail": stopping})
+        held.free.set()
+        for event in events[2:]:
+            assert "event: complete" in fetch(address, event)
+        assert all("event: complete" in future.result() for future in fetching)
+        with pytest.raises(BROKEN):
+            while True:
+                request(address + "/healthz")
+                time.sleep(0.05)
+
+
+def test_it_does_not_wait_for_ever(serving, held):
+    with serving(held, grace=1.3) as (server, address):
+        event = post(address, IMAGE)[1]
+        server.should_exit = True
+        started = time.monotonic()
+        with pytest.raises(BROKEN):
+            fetch(address, event)
+        assert 0.2 < time.monotonic() - started < 3
+        held.free.set()
