@@ -1,8 +1,6 @@
 """The epochs of a run: train, evaluate, record, report and save."""
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -10,14 +8,12 @@ import numpy as np
 
 from jax_resnet.checkpoint.history import EpochRecord
 from jax_resnet.checkpoint.metadata import RunMetadata
-from jax_resnet.reporting.progress import Progress
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.training.call_queue import CallQueue
-from jax_resnet.training.compiled import CompiledSteps
-from jax_resnet.training.input_pipeline import InputPipeline
 from jax_resnet.training.metrics import RunningMetrics
 from jax_resnet.training.multi_step import copy_arrays
 from jax_resnet.training.run_writer import RunWriter
+from jax_resnet.training.start import StartedRun
 from jax_resnet.training.state import TrainState
 
 
@@ -25,72 +21,38 @@ class DivergedError(UserError):
     """The loss is no longer finite."""
 
 
-@dataclass(frozen=True)
-class LoopConfig:
-    """Settings of the loop.
-
-    Attributes:
-        epochs: number of epochs of the whole run.
-        learning_rates: learning rate of each epoch's last step.
-        max_skipped_steps: how many steps of an epoch may be left out for not being
-            finite.
-    """
-
-    epochs: int
-    learning_rates: Sequence[float]
-    max_skipped_steps: int = 0
-
-
 class Loop:
     """Trains and evaluates epoch after epoch.
 
     Args:
-        config: settings of the loop.
-        steps: the compiled steps.
-        pipeline: their images.
+        run: the run; its carry is donated.
         calls: queues the steps for the devices.
         writer: reports and saves behind the loop.
-        progress: shown to people.
     """
 
-    def __init__(
-        self,
-        config: LoopConfig,
-        steps: CompiledSteps,
-        pipeline: InputPipeline,
-        calls: CallQueue,
-        writer: RunWriter,
-        progress: Progress,
-    ):
-        self._config = config
-        self._steps = steps
-        self._pipeline = pipeline
+    def __init__(self, run: StartedRun, calls: CallQueue, writer: RunWriter):
+        self._run = run
+        self._train = run.settings.train
+        self._steps = run.steps
+        self._pipeline = run.pipeline
         self._calls = calls
         self._writer = writer
-        self._progress = progress
 
-    def run(
-        self, state: TrainState, metrics: RunningMetrics, metadata: RunMetadata
-    ) -> tuple[TrainState, RunningMetrics, RunMetadata]:
+    def run(self) -> tuple[TrainState, RunningMetrics, RunMetadata]:
         """Runs to the last epoch, or until the run has to stop.
 
-        Args:
-            state: the state after any number of steps; donated.
-            metrics: those of the unfinished epoch; donated.
-            metadata: the metadata of the run so far.
-
         Returns:
-            All three, as they are then.
+            The state, the metrics of the unfinished epoch, and the metadata.
 
         Raises:
             UserError: if the loss is not finite, or something cannot be written.
         """
         steps, calls, chunks = self._steps, self._calls, self._pipeline.train_chunks
-        sizes, epochs = self._pipeline.sizes, self._config.epochs
-        carry = state, metrics
-        done = int(state.step) - len(metadata.history) * sizes.steps_per_epoch
+        sizes = self._pipeline.sizes
+        carry, metadata = self._run.carry, self._run.metadata
+        done = int(carry[0].step) - len(metadata.history) * sizes.steps_per_epoch
         calls.start_clock()
-        for epoch in range(len(metadata.history), epochs):
+        for epoch in range(len(metadata.history), self._train.epochs):
             callback = partial(self._trained, epoch)
             carry, done = calls.apply(
                 steps.train(epoch), carry, chunks(epoch, done), done, callback=callback
@@ -103,7 +65,7 @@ class Loop:
             ended, *metrics = copy_arrays((state, carry[1], validation))
             carry, done = self._ahead(epoch + 1, (state, self._zeros()))
             metadata = self._record(metadata, epoch, *jax.device_get(metrics))
-            self._progress.epoch(metadata.history[-1])
+            self._run.progress.epoch(metadata.history[-1])
             self._writer.save_epoch(ended, metadata)
         calls.wait()
         metadata = dataclasses.replace(metadata, clock=dataclasses.replace(calls.clock))
@@ -117,7 +79,7 @@ class Loop:
         Where it cannot, it waits for the calls that are queued.
         """
         steps, calls = self._steps, self._calls
-        is_last = epoch == self._config.epochs
+        is_last = epoch == self._train.epochs
         if is_last or not calls.looks_ahead(steps.train(epoch)):
             calls.wait()
             return carry, 0
@@ -173,13 +135,13 @@ class Loop:
                 "--workdir; the last good checkpoint is kept"
             )
         skipped = self._skipped(metrics, done)
-        if skipped > self._config.max_skipped_steps:
+        if skipped > self._train.max_skipped_steps:
             raise DivergedError(
                 f"{skipped} steps of the epoch were not finite by step {step}, more "
                 "than train.max_skipped_steps: try a lower optimizer.learning_rate, "
                 "in another --workdir; the last good checkpoint is kept"
             )
-        self._progress.trained(step, metrics.mean_loss)
+        self._run.progress.trained(step, metrics.mean_loss)
 
     def _skipped(self, metrics: RunningMetrics, done: int) -> int:
         """Number of an epoch's steps that were left out for not being finite."""
@@ -209,7 +171,7 @@ class Loop:
             val_loss=validation.mean_loss,
             val_top1=validation.accuracy(1),
             val_top5=validation.accuracy(5),
-            learning_rate=self._config.learning_rates[epoch],
+            learning_rate=self._run.learning_rates[epoch],
             seconds=clock.epoch,
             images_per_second=sizes.steps_per_epoch * sizes.train / clock.training,
         )

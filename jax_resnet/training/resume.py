@@ -47,7 +47,7 @@ class ResumePoint:
         Raises:
             UserError: if the checkpoint is damaged, or of another model.
         """
-        # Of a run that keeps an average, the training's own weights come last.
+        # With an average, both have weights: those of the training come last.
         arrays = self.checkpoint.arrays("model") | self.checkpoint.arrays("training")
         template: dict[str, Any] = {"state": state, "sums": metrics}
         try:
@@ -65,11 +65,11 @@ class ResumePoint:
 def resume_point(
     workdir: Path, settings: Mapping[str, Any], *, accept_changes: bool = False
 ) -> ResumePoint | None:
-    """The latest checkpoint of a workdir; None if the run has to start.
+    """Returns the latest checkpoint of a workdir; None if the run has to start.
 
     Args:
         workdir: the run directory.
-        settings: the config of the run to go on with, as JSON.
+        settings: the config to go on with, as JSON.
         accept_changes: accept changes of the fields that allow it.
 
     Raises:
@@ -107,7 +107,7 @@ def _changes(
     after: Mapping[str, Any],
     accept_changes: bool,
 ) -> list[str]:
-    """The differences that are accepted, in words; UserError for others."""
+    """Returns the accepted differences in words; raises UserError for others."""
     if after.get("model", {}).get("dtype") == "auto":
         # Whatever device the run began on, it keeps the type that it began with.
         kept = before.get("model", {}).get("dtype", "auto")
@@ -134,8 +134,8 @@ def to_trees(
     """Returns the two trees of a checkpoint: the model, and the rest of the state.
 
     Args:
-        state: in host memory.
-        metrics: those of the unfinished epoch.
+        state: the state, in host memory.
+        metrics: the metrics of the unfinished epoch.
         epoch_ends: whether the step is the last one of its epoch. Only then has the
             average of the weights, if there is one, its BatchNorm statistics.
     """

@@ -1,4 +1,4 @@
-"""One run: from a config to its last epoch, or to where it was stopped."""
+"""Trains a run, from its start or where it stopped, under the workdir's lock."""
 
 import contextlib
 from collections.abc import Iterator
@@ -33,8 +33,8 @@ def train(
     """Trains to the last epoch, from the start or from where the workdir stands.
 
     Args:
-        task: the run to be made.
-        processes: the processes that make it together, each calling this.
+        task: the run.
+        processes: the processes that train it together, each calling this.
         interrupt: says when to stop.
         devices: the devices to use; None selects those that the config names.
 
@@ -60,11 +60,10 @@ def train(
             interrupt.working(),
             processes.detect_lost_process(),
             _writer(task, processes, run.metadata) as writer,
-            contextlib.closing(run.progress) as progress,
+            contextlib.closing(run.progress),
         ):
-            loop = Loop(run.config, run.steps, run.pipeline, calls, writer, progress)
-            state, metrics, metadata = loop.run(*run.carry, run.metadata)
-            writer.complete = len(metadata.history) == run.config.epochs
+            state, metrics, metadata = Loop(run, calls, writer).run()
+            writer.complete = len(metadata.history) == run.settings.train.epochs
             if not writer.complete:
                 writer.save_interrupted(state, metrics, metadata)
         if writer.complete:
@@ -106,7 +105,7 @@ def _writer(task: Task, processes: Processes, metadata: RunMetadata) -> RunWrite
 
 
 def _complete_report(task: Task, processes: Processes, metadata: RunMetadata) -> None:
-    """Writes the final report of a finished run that ended before it did so."""
+    """Writes the final report of a complete run that was killed before it did."""
     if not is_complete(task.workdir):
         with _writer(task, processes, metadata) as writer:
             writer.complete = True
@@ -119,7 +118,7 @@ def _speaker(task: Task, processes: Processes) -> Say:
 
 
 def _announced(result: Result, say: Say) -> Result:
-    """Says how good the model of a complete run is."""
+    """Prints the accuracy of a complete run."""
     last, best = result.last, result.best
     assert last is not None and best is not None
     eval_name = result.metadata.run.eval_name

@@ -12,28 +12,17 @@ from jax_resnet.checkpoint.metadata import RunMetadata
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.training.build import RunBuilder
 from jax_resnet.training.resume import ResumePoint
+from jax_resnet.training.task import Task
 
 
 def new_metadata(
-    builder: RunBuilder,
-    dataset: data.Dataset,
-    title: str,
-    command: str,
-    parameters: int,
+    task: Task, builder: RunBuilder, dataset: data.Dataset, parameters: int
 ) -> RunMetadata:
-    """Returns the metadata of a run that starts.
-
-    Args:
-        builder: built the run.
-        dataset: the images of the run.
-        title: name of the run.
-        command: the command line that starts it.
-        parameters: number of trainable numbers in the model.
-    """
+    """Returns the metadata of a new run, whose model has so many parameters."""
     settings, source = builder.settings, builder.initial_model
     info = RunInfo(
-        title=title,
-        command=command,
+        title=task.name,
+        command=task.command,
         started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         device=builder.devices.describe(),
         platform=platform.platform(),
@@ -60,7 +49,7 @@ def new_metadata(
 
 
 def resumed_metadata(point: ResumePoint, builder: RunBuilder) -> RunMetadata:
-    """Returns the metadata of a run that resumes, with its accepted changes.
+    """Returns the metadata of a resumed run, with its accepted changes.
 
     Raises:
         UserError: if the teacher is another one than before.
@@ -82,7 +71,7 @@ def resumed_metadata(point: ResumePoint, builder: RunBuilder) -> RunMetadata:
 
 
 def _changeable(builder: RunBuilder) -> dict[str, Any]:
-    """Attributes of the info that follow fields that may change on resuming."""
+    """Returns the info that follows fields which may change on resuming."""
     settings = builder.settings
     epochs, decay = settings.train.epochs, settings.ema.decay
     image_size, teacher = builder.info.image_shape[0], builder.teacher

@@ -22,14 +22,7 @@ from jax_resnet.training.state import TrainState
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state and metadata of a run at some step.
-
-    Attributes:
-        state: the state, on the devices or in host memory.
-        metrics: the metrics of the unfinished epoch.
-        metadata: metadata of the run so far.
-        epoch_ends: whether the step is the last one of its epoch, evaluated.
-    """
+    """A run at some step, which may be the last, evaluated one of its epoch."""
 
     state: TrainState
     metrics: RunningMetrics
@@ -38,27 +31,24 @@ class Snapshot:
 
 
 class RunWriter:
-    """Saves and reports snapshots in a thread of its own, in order.
+    """Saves and reports snapshots in order, in a thread of its own.
 
-    An epoch is reported once its checkpoint is complete, so that no file tells of an
-    epoch that a killed run would have to train again. If epochs are shorter than a
-    save, the newest state is saved, and before it the best one that is not yet saved.
+    An epoch is reported once its checkpoint is complete: a killed run never has to
+    train an epoch again that it has reported. If epochs are shorter than a save, the
+    newest state is saved, and before it the best one that is not yet saved. The end of
+    the context completes all saves and reports.
 
-    As a context manager, it completes all saves and reports at the end.
-
-    Where several processes train together, each has to call orbax's collectives in the
-    same order as those of the steps. The training thread then saves every epoch, and
-    completes and reports a save when the next one starts.
+    Several processes have to call orbax's collectives in the same order as those of
+    the steps. Their training thread saves every epoch, and completes and reports a
+    save when the next one starts.
 
     Attributes:
-        complete: set once the last epoch is done. The final report says so, unless
-            saving has failed.
+        complete: set once the last epoch is done, for the final report.
 
     Args:
         workdir: the run directory.
-        processes: the processes that train together. All of them save, waiting for
-            each other, and the first one reports.
-        metadata: metadata of the run so far.
+        processes: all of them save, and the first one reports.
+        metadata: the metadata so far.
         keep_latest: number of latest checkpoints to keep.
 
     Raises:
@@ -92,13 +82,7 @@ class RunWriter:
     def save_interrupted(
         self, state: TrainState, metrics: RunningMetrics, metadata: RunMetadata
     ) -> None:
-        """Queues a state within an epoch, not to be donated.
-
-        Args:
-            state: the state.
-            metrics: the metrics of the unfinished epoch.
-            metadata: metadata of the run so far.
-        """
+        """Queues a state within an epoch, not to be donated."""
         self._save(Snapshot(state, metrics, metadata, False))
 
     def _save(self, snapshot: Snapshot) -> None:

@@ -1,4 +1,4 @@
-"""Runs side by side, each on its device; and a table of the same run's seeds."""
+"""Trains several runs side by side, such as those of ``--seeds``."""
 
 import dataclasses
 import json
@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from jax_resnet.distributed.mesh import DeviceMesh
 from jax_resnet.distributed.processes import Processes
+from jax_resnet.reporting import markdown
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.files import write_atomically
 from jax_resnet.runtime.signals import Interrupt
@@ -27,11 +28,7 @@ T = TypeVar("T")
 
 
 def parse_seeds(text: str) -> list[int]:
-    """The seeds of ``0,1,2``.
-
-    Raises:
-        UserError: if it is no list of different whole numbers from 0 to 2**32 - 1.
-    """
+    """Parses ``0,1,2``: different whole numbers from 0 to 2**32 - 1."""
     try:
         seeds = [int(part) for part in text.split(",")]
     except ValueError:
@@ -47,18 +44,10 @@ def parse_seeds(text: str) -> list[int]:
 def run_each(
     jobs: Sequence[Callable[[DeviceMesh], T]], devices: DeviceMesh, interrupt: Interrupt
 ) -> list[Future[T | None]]:
-    """Runs jobs side by side, each on a device of its own.
+    """Runs jobs side by side, each on a device of its own, and waits for all of them.
 
-    Where there are fewer devices than jobs, jobs wait for one, in their order.
-
-    Args:
-        jobs: each takes its device.
-        devices: the devices to share out.
-        interrupt: once it is due, jobs that have not begun do not.
-
-    Returns:
-        For each job its result, None if it did not begin, or the error that it raised;
-        all are over.
+    Jobs wait in their order for a free device. Once the interrupt is due, no job
+    begins any more, and the result of those that have not is None.
     """
     free: queue.SimpleQueue[jax.Device] = queue.SimpleQueue()
     for device in devices.devices:
@@ -79,14 +68,7 @@ def run_each(
 
 
 def results_of(runs: Sequence[Future[T]]) -> list[T]:
-    """The results of :func:`run_each`'s jobs.
-
-    Raises:
-        UserError: of the first job that failed.
-    """
-    failures = [error for run in runs if (error := run.exception())]
-    if failures:
-        raise failures[0]
+    """Returns the results of :func:`run_each`; raises the first job's error."""
     return [run.result() for run in runs]
 
 
@@ -95,18 +77,11 @@ def train_seeds(
 ) -> list[Result | None]:
     """Trains a run of each seed in ``WORKDIR/seed-N``, and writes a table of them.
 
-    Each run equals the same run made alone.
-
-    Args:
-        task: the run; only seed, workdir and command differ.
-        seeds: different ones.
-        interrupt: says when all runs have to stop.
+    Each run equals the same run made alone. If one fails, its error is raised once the
+    others are done.
 
     Returns:
-        How the run of each seed ended; None for one that did not begin.
-
-    Raises:
-        UserError: of a run that failed, once the others are done.
+        The result of each seed; None for one that did not begin.
     """
     settings = task.settings
     devices = DeviceMesh.select(settings.train.device, settings.mesh.devices)
@@ -120,32 +95,22 @@ def train_seeds(
 
 
 def with_seed(task: Task, seed: int) -> Task:
-    """The run of a task with a seed, in a folder of its own; it says which it is."""
+    """Returns the task with another seed, and with a workdir of its own."""
     settings = ConfigDict(task.settings.to_dict())
     settings.seed = seed
     return dataclasses.replace(
         task,
         settings=settings.lock(),
-        workdir=_folder(task.workdir, seed),
+        workdir=task.workdir / f"seed-{seed}",
         command=f"{task.command} {shlex.quote(f'--config.seed={seed}')}",
         say=lambda line: print(f"seed {seed}: {line}", flush=True),
     )
 
 
-def _folder(workdir: Path, seed: int) -> Path:
-    return workdir / f"seed-{seed}"
-
-
 def write_table(workdir: Path, results: Mapping[int, Result | None]) -> None:
-    """Writes ``seeds.json`` and ``seeds.md``.
-
-    Args:
-        workdir: the folder of all runs.
-        results: how the run of each seed ended; None for one without a result.
-
-    Raises:
-        UserError: if they cannot be written.
-    """
+    """Writes ``seeds.json`` and ``seeds.md`` from the result of each seed."""
+    if not workdir.is_dir():  # no run got so far
+        return
     rows = {str(seed): _row(result) for seed, result in results.items()}
     done = [row for row in rows.values() if row["complete"]]
     table: dict[str, Any] = {
@@ -161,8 +126,6 @@ def write_table(workdir: Path, results: Mapping[int, Result | None]) -> None:
         }
     splits = (r.metadata.run.eval_name for r in results.values() if r is not None)
     table["selected_on"] = next(splits, None)
-    if not workdir.is_dir():  # no run got so far
-        return
     as_json = json.dumps(table, indent=2) + "\n"
     write_atomically(workdir / "seeds.json", as_json.encode())
     write_atomically(workdir / "seeds.md", _render(table).encode())
@@ -179,29 +142,28 @@ def _row(result: Result | None) -> dict[str, Any]:
 
 
 def _render(table: dict[str, Any]) -> str:
-    split = table["selected_on"]
-    lines = [
-        "# Runs of different seeds",
-        "",
-        f"Top-1 (%) on `{split}`, which also selected the best epoch. The standard "
-        f"deviation is that of a sample, n = {table['n']} complete runs.",
-        "",
-        "| seed | last epoch | best epoch | seconds |",
-        "| ---: | ---: | ---: | ---: |",
-    ]
+    rows = []
     for seed, row in table["seeds"].items():
         name = f"[{seed}](seed-{seed}/log.md)"
-        if not row["complete"]:
-            name += " (unfinished)"
         seconds = row["wall_seconds"]
-        lines.append(
-            f"| {name} | {_percent(row['last'])} | {_percent(row['best'])} "
-            f"| {'' if seconds is None else f'{seconds:,.0f}'} |"
+        rows.append(
+            (
+                name if row["complete"] else f"{name} (unfinished)",
+                _percent(row["last"]),
+                _percent(row["best"]),
+                "" if seconds is None else f"{seconds:,.0f}",
+            )
         )
     for name in ("mean", "std"):
-        cells = (_percent(table[kind][name]) for kind in ("last", "best"))
-        lines.append(f"| {name} | {' | '.join(cells)} | |")
-    return "\n".join(lines) + "\n"
+        last, best = (_percent(table[kind][name]) for kind in ("last", "best"))
+        rows.append((name, last, best, ""))
+    header = ("seed", "last epoch", "best epoch", "seconds")
+    return (
+        "# Runs of different seeds\n\n"
+        f"Top-1 (%) on `{table['selected_on']}`, which also selected the best epoch. "
+        "The standard deviation is that of a sample, "
+        f"n = {table['n']} complete runs.\n\n{markdown.table(header, rows)}\n"
+    )
 
 
 def _percent(value: float | None) -> str:

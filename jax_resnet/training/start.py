@@ -1,10 +1,11 @@
-"""Starting or resuming a run: building, compiling, loading."""
+"""Starts or resumes a run: builds and compiles it, and loads its images."""
 
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import jax
+from ml_collections import ConfigDict
 
 from jax_resnet import config, data
 from jax_resnet.checkpoint.metadata import RunMetadata
@@ -16,7 +17,6 @@ from jax_resnet.reporting.progress import Progress
 from jax_resnet.training.build import BuiltRun, RunBuilder, describe_data
 from jax_resnet.training.compiled import CompiledSteps
 from jax_resnet.training.input_pipeline import InputPipeline
-from jax_resnet.training.loop import LoopConfig
 from jax_resnet.training.metrics import RunningMetrics
 from jax_resnet.training.resume import ResumePoint
 from jax_resnet.training.run_metadata import new_metadata, resumed_metadata
@@ -29,15 +29,17 @@ class StartedRun:
     """A run whose steps are compiled and whose images are loaded.
 
     Attributes:
-        config: settings of the loop.
+        settings: the config, with a dtype that is not ``"auto"``.
+        learning_rates: learning rate of each epoch's last step.
         steps: the compiled steps.
         pipeline: their images.
         carry: the state and the metrics of the unfinished epoch, on the devices.
-        metadata: the metadata of the run so far.
+        metadata: the metadata so far.
         progress: shown to people.
     """
 
-    config: LoopConfig
+    settings: ConfigDict
+    learning_rates: list[float]
     steps: CompiledSteps
     pipeline: InputPipeline
     carry: tuple[TrainState, RunningMetrics]
@@ -55,10 +57,10 @@ def start_run(
     """Builds and compiles a run while its images are decoded, and loads them.
 
     Args:
-        task: the run to be made.
-        processes: the processes that make it together.
+        task: the run.
+        processes: the processes that train it together.
         devices: the devices to use; None selects those that the config names.
-        point: where the run resumes; None starts it.
+        point: where to resume; None starts a new run.
         say: takes lines for people.
 
     Raises:
@@ -92,9 +94,15 @@ def start_run(
     built.pipeline.load(dataset, order_key, step_key)
     speak = task.say if processes.is_first else say
     progress = _progress(builder, built.pipeline, carry[0], speak)
-    train = settings.train
-    loop = LoopConfig(train.epochs, builder.learning_rates(), train.max_skipped_steps)
-    return StartedRun(loop, built.steps, built.pipeline, carry, metadata, progress)
+    return StartedRun(
+        settings,
+        builder.learning_rates(),
+        built.steps,
+        built.pipeline,
+        carry,
+        metadata,
+        progress,
+    )
 
 
 def _select_devices(task: Task, devices: DeviceMesh | None, say: Say) -> DeviceMesh:
@@ -110,7 +118,7 @@ def _select_devices(task: Task, devices: DeviceMesh | None, say: Say) -> DeviceM
 def _compiled(
     builder: RunBuilder, built: BuiltRun, point: ResumePoint | None
 ) -> tuple[tuple[TrainState, RunningMetrics], float]:
-    """Compiles the steps; returns their first carry, and the seconds it took."""
+    """Compiles the steps; returns their first carry and the seconds spent."""
     place, steps = builder.devices.place, built.steps
     metrics = place(RunningMetrics.zeros())
     if point is None:
@@ -135,13 +143,12 @@ def _metadata(
     point: ResumePoint | None,
     say: Say,
 ) -> RunMetadata:
-    """Returns the metadata, new or resumed, and says which it is."""
+    """Returns new or resumed metadata, and announces which."""
     if point is not None:
         metadata = resumed_metadata(point, builder)
         say(f"resuming at step {int(state.step)}, {len(metadata.history)} epochs done")
         return metadata
-    parameters = parameter_count(state.params)
-    metadata = new_metadata(builder, dataset, task.name, task.command, parameters)
+    metadata = new_metadata(task, builder, dataset, parameter_count(state.params))
     if metadata.run.initial_model:
         say(f"starting from the weights of {metadata.run.initial_model}")
     return metadata

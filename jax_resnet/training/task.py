@@ -1,4 +1,4 @@
-"""A run to be made, and how it ended."""
+"""A run to train, and how it ended."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Task:
-    """A run to be made.
+    """A run to train.
 
     Attributes:
         settings: a config, from :func:`jax_resnet.config.load`.
         workdir: the run directory.
         name: name of the run.
-        command: the command line that starts it.
-        accept_changes: see :func:`~jax_resnet.training.resume.resume_point`.
+        command: the command line that starts it, for the log.
+        accept_changes: whether an unfinished run may go on with a changed config.
         say: takes lines for people; None prints them, and shows a bar on a terminal.
     """
 
@@ -39,8 +39,8 @@ class Result:
 
     Attributes:
         workdir: the run directory.
-        metadata: the metadata of the run, with the history of its epochs.
-        stopped_by: reason to stop before the last epoch, such as ``SIGTERM`` or
+        metadata: the metadata, with the history of the epochs.
+        stopped_by: why it stopped before the last epoch, such as ``SIGTERM`` or
             ``time limit``; None if it is complete.
     """
 
