@@ -3,7 +3,7 @@
     python -m jax_resnet.train --config configs/smoke.py
 
 It needs no download and no GPU, and takes about two minutes on two CPU cores
-(``benchmarks/README.md``).
+(``benchmarks/answered.md``).
 """
 
 import resnet56

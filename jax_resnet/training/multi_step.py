@@ -40,7 +40,7 @@ class MultiStep:
         loop: loops within one program on the device, which spares the host a dispatch
             per step. None has the host dispatch each step, without waiting: within
             loops, XLA for CPU leaves its fast convolutions aside
-            (``benchmarks/README.md``).
+            (``benchmarks/answered.md``).
     """
 
     def __init__(
