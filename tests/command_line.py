@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jaxtyping
@@ -19,21 +18,13 @@ import pytest
 
 from jax_resnet.checkpoint import store
 from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.signals import Interrupt
 
 ROOT = Path(__file__).parent.parent
-EPOCHS = 3
 TIMES = ("seconds", "images_per_second")
-# Settings of JAX that a command changes for its process.
-JAX_SETTINGS = (
-    "jax_compilation_cache_dir",
-    "jax_default_device",
-    "jax_persistent_cache_min_compile_time_secs",
-    "jax_platforms",
-)
-
-TINY = """
+TINY = f"""
 import sys
-sys.path.insert(0, {configs!r})
+sys.path.insert(0, {str(ROOT / "configs")!r})
 import smoke
 
 def get_config():
@@ -42,9 +33,40 @@ def get_config():
     config.data.eval_split = "test[:100]"
     config.train.batch_size = 32
     config.train.eval_batch_size = 40
-    config.train.epochs = {epochs}
+    config.train.epochs = 3
     return config
 """
+
+
+def command(tiny, workdir, *arguments, module="train"):
+    """Returns the words of a command; ``tiny`` is the path of the config file."""
+    config = ["--config", str(tiny), "--config.mesh.devices=1"]
+    return [
+        *(sys.executable, "-m", f"jax_resnet.{module}"),
+        *(config if module == "train" else []),
+        *("--workdir", str(workdir)),
+        *arguments,
+    ]
+
+
+def run(tiny, workdir, *arguments, module="train"):
+    words = command(tiny, workdir, *arguments, module=module)
+    return subprocess.run(words, capture_output=True, text=True, timeout=240)
+
+
+def start(tiny, workdir, *arguments):
+    words = command(tiny, workdir, *arguments)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(words, text=True, **pipes)
+
+
+def wait_for(process, pattern):
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if re.search(pattern, line):
+            return
+    raise AssertionError("".join(lines))
 
 
 @contextlib.contextmanager
@@ -57,79 +79,58 @@ def unchecked():
         jaxtyping.config.update("jaxtyping_disable", False)
 
 
-class Tiny(NamedTuple):
-    """A config file, an environment with its own caches, and devices to train on."""
-
-    config: Path
-    environment: dict[str, str]
-    devices: int = 1
-
-
-def make_tiny(folder):
-    config = folder / "tiny.py"
-    config.write_text(TINY.format(configs=str(ROOT / "configs"), epochs=EPOCHS))
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {
-        **os.environ,
-        "XDG_CACHE_HOME": str(folder / "cache"),
-        "PYTHONPATH": os.pathsep.join(paths),
-        # XLA for CPU adds up in another order with another number of devices. With as
-        # many as the tests have, a process computes the same, bit for bit.
-        "JAX_NUM_CPU_DEVICES": str(jax.config.jax_num_cpu_devices),
-    }
-    return Tiny(config, environment)
-
-
-def command(tiny, workdir, *arguments, module="train"):
-    config = ["--config", str(tiny.config), f"--config.mesh.devices={tiny.devices}"]
-    return [
-        *(sys.executable, "-m", f"jax_resnet.{module}"),
-        *(config if module == "train" else []),
-        *("--workdir", str(workdir)),
-        *arguments,
-    ]
-
-
-def run(tiny, workdir, *arguments, module="train"):
-    return subprocess.run(
-        command(tiny, workdir, *arguments, module=module),
-        env=tiny.environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        cwd=tiny.config.parent,
-    )
+@contextlib.contextmanager
+def jax_settings_restored():
+    """Undoes what a command changes of JAX's settings for its process."""
+    before = dict(jax.config.values)
+    try:
+        yield
+    finally:
+        for name, value in jax.config.values.items():
+            if value != before[name]:
+                jax.config.update(name, before[name])
 
 
 def run_here(tiny, workdir, *arguments, module="train"):
     """Like `run`, but in this process, which saves the seconds of starting another."""
     main = importlib.import_module(f"jax_resnet.{module}").main
     words = command(tiny, workdir, *arguments, module=module)[3:]
-    settings = {name: getattr(jax.config, name) for name in JAX_SETTINGS}
     out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, unchecked():
-        patch.setenv("XDG_CACHE_HOME", tiny.environment["XDG_CACHE_HOME"])
-        patch.chdir(tiny.config.parent)
+    with (
+        jax_settings_restored(),
+        unchecked(),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
         try:
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                code = main(words)
+            code = main(words)
         except (UserError, OSError) as error:
             code = getattr(error, "exit_code", 2)
             err.write(f"error: {' '.join(str(error).split())}\n")
-        finally:
-            for name, value in settings.items():
-                jax.config.update(name, value)
     return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
-def start(tiny, workdir, *arguments):
-    return subprocess.Popen(
-        command(tiny, workdir, *arguments),
-        env=tiny.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+class InterruptInEpoch2(Interrupt):
+    """Sends SIGTERM to this process in the second epoch of a run."""
+
+    _times = 0
+
+    def is_due(self, seconds):
+        self._times += 1  # twice in each of the eleven steps of an epoch
+        if self._times == 30:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().is_due(seconds)
+
+
+def interrupted(tiny, workdir, *arguments):
+    """Returns the workdir of a run that SIGTERM stopped in its second epoch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jax_resnet.train.Interrupt", InterruptInEpoch2)
+        step_by_step = "--config.train.steps_per_call=1"
+        result = run_here(tiny, workdir, step_by_step, *arguments)
+    assert result.returncode == 143, result.stderr
+    assert len(records(workdir)) == 1
+    return workdir
 
 
 def assert_one_line(result, message):
@@ -172,29 +173,13 @@ def assert_same_run(workdir, reference):
 def assert_checkpoints_sound(workdir):
     """Whatever has the name of a step is complete, and what was saved."""
     for step in store.saved_steps(workdir):
-        sound = store.select(workdir, str(step))
-        for name in store.TREES:
-            sound.arrays(name)
+        store.select(workdir, str(step)).verify()
 
 
-def set_aside_damaged(workdir):
-    return list(store.set_aside(workdir, store.find_damaged(workdir)))
-
-
-def wait_for(process, pattern):
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if re.search(pattern, line):
-            return line
-    raise AssertionError("".join(lines))
-
-
-def interrupted(tiny, workdir, *arguments):
-    """A run that was stopped in its second epoch."""
-    process = start(tiny, workdir, "--config.train.steps_per_call=1", *arguments)
-    wait_for(process, "epoch 1/3")
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
-    assert process.returncode == 143
-    return workdir
+def assert_carries_on(tiny, workdir, reference):
+    """The same command ends a run as the reference ended; returns the output."""
+    assert_checkpoints_sound(workdir)
+    result = run_here(tiny, workdir)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert_same_run(workdir, reference)
+    return result.stdout

@@ -1,26 +1,27 @@
 import fcntl
 import os
+from pathlib import Path
 
-import gpu_choice  # first: it keeps JAX from the GPU
-
+# Processes that tests start get the same. XLA for CPU adds up in another order with
+# another number of devices; all but the tests of several devices use the first.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+)
 os.environ.setdefault("MPLBACKEND", "agg")
 
+import jax
+import pytest
 from jaxtyping import install_import_hook
 
 # Shape and dtype annotations are checked in tests, and cost nothing elsewhere.
 hook = install_import_hook("jax_resnet", "beartype.beartype")
 hook.__enter__()
-
-import jax  # noqa: E402
-
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# For what several devices compute together; all else takes the first.
-jax.config.update("jax_num_cpu_devices", 8)
 
-
-import pytest  # noqa: E402
-from command_line import make_tiny, run_here  # noqa: E402
+from command_line import TINY, jax_settings_restored, run_here  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -34,8 +35,12 @@ def shared(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny(shared):
-    """A config file of three small epochs, and an environment with its own caches."""
-    return make_tiny(shared)
+    """A config file of three small epochs; runs have a cache of their own."""
+    path = shared / "tiny.py"
+    path.write_text(TINY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(shared / "cache"))
+        yield path
 
 
 @pytest.fixture(scope="session")
@@ -52,37 +57,31 @@ def finished(tiny, shared):
 
 @pytest.fixture
 def restored():
-    """JAX's settings, which a benchmark changes for its process, are put back."""
-    names = ("jax_enable_compilation_cache", "jax_default_device", "jax_platforms")
-    before = {name: getattr(jax.config, name) for name in names}
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-
-
-def pytest_configure(config):
-    # Nothing has asked JAX for a device yet.
-    gpu_choice.prepare(config.option.markexpr)
-
-
-def pytest_collection_modifyitems(config, items):
-    reasons = {"gpu": gpu_choice.reason_to_skip(config.option.markexpr)}
-    for name, option in {"ci": "--ci", "many": "--many-faults"}.items():
-        if not config.getoption(option):
-            reasons[name] = f"only with {option}"
-    for name, reason in reasons.items():
-        for item in items:
-            if reason and item.get_closest_marker(name):
-                item.add_marker(pytest.mark.skip(reason=reason))
+    with jax_settings_restored():
+        yield
 
 
 def pytest_addoption(parser):
-    parser.addoption(
-        "--ci", action="store_true", help="also run the tests that only CI runs"
-    )
+    parser.addoption("--ci", action="store_true", help="also run the tests of CI alone")
     parser.addoption(
         "--many-faults",
         action="store_true",
         help="inject hundreds of faults, not a few; takes most of an hour",
     )
     parser.addoption("--faults-report", help="add the table of faults to this file")
+
+
+def pytest_configure(config):
+    if config.option.markexpr == "gpu" and "JAX_RESNET_GPU_TESTS" not in os.environ:
+        # JAX has not looked for devices yet. Processes that tests start use them too.
+        os.environ["JAX_PLATFORMS"] = "cuda,cpu"
+        os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+        jax.config.update("jax_platforms", "cuda,cpu")
+
+
+def pytest_collection_modifyitems(config, items):
+    for name, option in {"ci": "--ci", "many": "--many-faults"}.items():
+        if not config.getoption(option):
+            for item in items:
+                if item.get_closest_marker(name):
+                    item.add_marker(pytest.mark.skip(reason=f"only with {option}"))

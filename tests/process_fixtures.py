@@ -1,5 +1,6 @@
 """Runs of several processes that talk over loopback."""
 
+import os
 import re
 import socket
 import subprocess
@@ -27,7 +28,7 @@ class Group:
         self._processes = []
         for index, log in enumerate(self._logs):
             environment = {
-                **tiny.environment,
+                **os.environ,
                 "JAX_NUM_CPU_DEVICES": str(devices),
                 "PYTHONUNBUFFERED": "1",
             }
@@ -46,7 +47,8 @@ class Group:
                     "SLURM_LOCALID": str(index),
                     "JAX_COORDINATOR_PORT": str(port),
                 }
-            words = command(tiny._replace(devices=0), workdir, *place, *arguments)
+            all_devices = "--config.mesh.devices=0"
+            words = command(tiny, workdir, all_devices, *place, *arguments)
             with log.open("w") as file:
                 process = subprocess.Popen(
                     [*words, *own[index]],

@@ -1,23 +1,14 @@
 """Imports between the packages run one way."""
 
 import ast
+import re
 from pathlib import Path
 
-import jax_resnet
-
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "jax_resnet"
 # Each package or module imports from the rows below its own, and from its own row.
-LAYERS = [
-    {"train", "evaluate", "export"},
-    {"search"},
-    {"training"},
-    {"evaluation", "formats"},
-    {"predict"},
-    {"reporting"},
-    {"checkpoint", "distributed"},
-    {"augment", "data", "model", "config"},
-    {"runtime"},
-]
-ROOT = Path(jax_resnet.__file__).parent
+ROWS = re.findall(r"^\d+\. (`.*`)$", (ROOT / "docs/layout.md").read_text(), re.M)
+LAYERS = [set(re.findall(r"\w+", row)) for row in ROWS]
 
 
 def imports(path):
@@ -32,8 +23,8 @@ def imports(path):
 def test_imports_point_down():
     layer_of = {name: i for i, names in enumerate(LAYERS) for name in names}
     upward = []
-    for path in ROOT.rglob("*.py"):
-        own = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    for path in PACKAGE.rglob("*.py"):
+        own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
         upward += [
             f"{path.relative_to(ROOT)} imports {name}"
             for name in imports(path)
@@ -43,5 +34,5 @@ def test_imports_point_down():
 
 
 def test_every_package_has_a_layer():
-    found = {path.stem for path in ROOT.iterdir() if not path.stem.startswith("_")}
+    found = {path.stem for path in PACKAGE.iterdir() if not path.stem.startswith("_")}
     assert found - {"py"} == set.union(*LAYERS)

@@ -5,11 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from command_line import set_aside_damaged
 
 from jax_resnet.checkpoint import store
 from jax_resnet.checkpoint.writer import CheckpointWriter
 from jax_resnet.runtime.errors import UserError
+
+
+def set_aside_damaged(workdir):
+    return list(store.set_aside(workdir, store.find_damaged(workdir)))
 
 
 def trees(step):

@@ -5,16 +5,6 @@ from jax_resnet.distributed import device
 from jax_resnet.runtime.errors import UserError
 
 
-@pytest.fixture
-def restored():
-    """JAX's settings, put back after the test."""
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = {name: getattr(jax.config, name) for name in names}
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-
-
 def test_bad_devices(monkeypatch):
     with pytest.raises(UserError, match=r"--config.train.device must be .* not 'tpu'"):
         device.select("tpu")

@@ -1,34 +1,37 @@
-"""Repeats tests of faults, and counts what became of them.
+"""Repeats tests of faults, and counts the faults that a run survives.
 
 A test marked ``fault(name, few, many)`` injects one fault, and passes if nothing is
-lost. It takes the ``number`` of the fault, which seeds what is random about it.
+lost. Its argument ``number``, which seeds the fault, takes ``few`` values, or ``many``
+with ``--many-faults``.
 """
 
 import datetime
-import itertools
-import os
-import platform
 import random
 import shlex
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from command_line import interrupted
-
-from jax_resnet.checkpoint.history import installed_versions
 
 
 def pytest_generate_tests(metafunc):
     marker = metafunc.definition.get_closest_marker("fault")
     if marker and "number" in metafunc.fixturenames:
         _, few, many = marker.args
-        chosen = many if metafunc.config.getoption("--many-faults") else few
-        metafunc.parametrize("number", range(chosen))
+        count = many if metafunc.config.getoption("--many-faults") else few
+        metafunc.parametrize("number", range(count))
 
 
 @pytest.fixture
 def generator(number):
     return random.Random(number)
+
+
+@pytest.fixture(autouse=True)
+def recorded(request, record_property):
+    if marker := request.node.get_closest_marker("fault"):
+        record_property("fault", marker.args[0])
 
 
 @pytest.fixture(scope="session")
@@ -37,41 +40,25 @@ def stopped(tiny, tmp_path_factory):
     return interrupted(tiny, tmp_path_factory.mktemp("stopped") / "run")
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item):
-    report = yield
-    marker = item.get_closest_marker("fault")
-    if marker and report.when == "call" and not report.skipped:
-        parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        report.user_properties.append(("fault", marker.args[0].format(**parameters)))
-    return report
-
-
 def pytest_terminal_summary(terminalreporter, config):
-    injected, survived = {}, {}
-    for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
-        fault = dict(getattr(report, "user_properties", ())).get("fault")
-        if fault and report.when == "call":
-            injected[fault] = injected.get(fault, 0) + 1
-            survived[fault] = survived.get(fault, 0) + report.passed
+    survived, lost = (
+        Counter(
+            dict(report.user_properties).get("fault", "no fault")
+            for report in terminalreporter.getreports(outcome)
+        )
+        for outcome in ("passed", "failed")
+    )
+    injected = survived + lost
+    del injected["no fault"]
     if not injected:
         return
-    injected["all"] = sum(injected.values())
-    survived["all"] = sum(survived.values())
-    lines = ["| fault | injected | survived | lost |", "| --- | ---: | ---: | ---: |"]
-    for fault, count in injected.items():
-        kept = survived[fault]
-        lines.append(f"| {fault} | {count} | {kept} | {count - kept} |")
-    table = "\n".join(lines)
+    table = "| fault | injected | survived | lost |\n| --- | ---: | ---: | ---: |"
+    for name, count in injected.items():
+        table += f"\n| {name} | {count} | {survived[name]} | {lost[name]} |"
     terminalreporter.write_sep("=", "faults")
     terminalreporter.write_line(table)
-    if name := config.getoption("--faults-report"):
-        versions = ", ".join(f"{n} {v}" for n, v in installed_versions().items())
-        section = [
-            f"`python -m pytest {shlex.join(config.invocation_params.args)}`",
-            f"{datetime.date.today()}, {platform.machine()} with "
-            f"{len(os.sched_getaffinity(0))} cores, {platform.system()}; {versions}",
-            table,
-        ]
-        with Path(name).open("a") as file:
-            file.write("\n\n".join(section) + "\n\n")
+    if path := config.getoption("--faults-report"):
+        arguments = shlex.join(config.invocation_params.args)
+        title = f"`python -m pytest {arguments}`, {datetime.date.today()}"
+        with Path(path).open("a") as file:
+            file.write(f"{title}\n\n{table}\n\n")

@@ -1,4 +1,4 @@
-"""Damages to files, and what is demanded of a program that reads them."""
+"""Damages to files, and how a program has to refuse them."""
 
 import contextlib
 import io
@@ -7,13 +7,6 @@ import time
 from jax_resnet.runtime.errors import UserError
 
 GARBAGE = [b"", b"{}", b"null", b"\xff\xfe{", b"\x80\x04.", b"[" * 10**5, b"9" * 5000]
-
-
-def flip(path, generator):
-    content = bytearray(path.read_bytes())
-    bit = generator.randrange(8 * len(content))
-    content[bit // 8] ^= 1 << bit % 8
-    path.write_bytes(content)
 
 
 def splice(content, generator):
@@ -25,14 +18,25 @@ def splice(content, generator):
     return content
 
 
-DAMAGES = {
-    "truncated to half": lambda path, _: path.write_bytes(
-        path.read_bytes()[: path.stat().st_size // 2]
-    ),
-    "emptied": lambda path, _: path.write_bytes(b""),
-    "deleted": lambda path, _: path.unlink(),
-    "with a bit flipped": flip,
-}
+def flip_a_bit(path, generator):
+    content = bytearray(path.read_bytes())
+    bit = generator.randrange(8 * len(content))
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+
+
+DAMAGES = [
+    lambda path, _: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    lambda path, _: path.write_bytes(b""),
+    lambda path, _: path.unlink(),
+    flip_a_bit,
+    lambda path, generator: path.write_bytes(generator.randbytes(999)),
+]
+
+
+def damage(path, number, generator):
+    """Cuts, empties, deletes or replaces a file, or flips a bit of it."""
+    DAMAGES[number % len(DAMAGES)](path, generator)
 
 
 def files_in(folder):
@@ -40,7 +44,7 @@ def files_in(folder):
 
 
 def refused(call, *arguments):
-    """Returns what a call returns, or None if it refuses in one line."""
+    """Returns the result of a call, or None if it refuses in one line."""
     started, printed = time.monotonic(), io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         try:

@@ -10,22 +10,28 @@ from damages import GARBAGE, refused, splice
 from jax_resnet import config
 from jax_resnet.training.resume import resume_point
 
-REFERENCE = "configs/resnet56.py"
 NAMES = [
     *config.FIELDS,
     *("", ".", "model", "model.", ".seed", "seed.seed", "augment.mine", "séed", "a\nb"),
 ]
 VALUES = [
-    *("", "=", "'", '"', "==1", "''", "None", "nan", "-inf", "1e999", "0x10", "1_000"),
-    *("٣", "(" * 500, "9" * 5000, "-" * 5000 + "1", "(" * 5000 + ")" * 5000, "{**{}}"),
-    *("__import__('os').getpid()", "()", "(1,", "'normalize',", r"'\d'", "1is 1", "\n"),
-    *("{1: 2}", "lambda: 0", "({1},)", "(b'x',)", "(1j, 2)", "(...,)", "(nan,)", "5"),
-    *("\ud800", "x" * 10_000, "True", "1.5", "((1,),)", "[" * 500 + "]" * 500, "-1"),
+    *("", "=", "'", "''", "None", "nan", "-inf", "1e999", "0x10", "٣", "-1", "1.5"),
+    *("(" * 500, "9" * 5000, "-" * 5000 + "1", "(" * 5000 + ")" * 5000, "x" * 10_000),
+    *("__import__('os').getpid()", "()", "(1,", r"'\d'", "1is 1", "\n", "lambda: 0"),
+    *(
+        "{**{}}",
+        "({1},)",
+        "(b'x',)",
+        "(1j, 2)",
+        "(...,)",
+        "(nan,)",
+        "((1,),)",
+        "\ud800",
+    ),
 ]
 OTHERS = [
-    *("--flagfile=/dev/null", "--undefok=seed", "--help", "--helpfull", "-?", "--", ""),
-    *("--config", "--config.", "--config=", "--noconfig", "-", "--only_check_args"),
-    *("--run_with_pdb", "--seed=1", "=", "---flagfile=x", "@x", "\0", "é"),
+    *("--flagfile=/dev/null", "--help", "-?", "--", "", "--config", "--config.", "-"),
+    *("--noconfig", "--only_check_args", "--run_with_pdb", "--seed=1", "@x", "\0", "é"),
 ]
 
 
@@ -40,7 +46,7 @@ def hostile_argument(generator):
 @pytest.mark.fault("hostile overrides of a config", 40, 1000)
 def test_overrides(generator):
     arguments = [hostile_argument(generator) for _ in range(generator.randint(1, 3))]
-    loaded = refused(config.load, REFERENCE, arguments)
+    loaded = refused(config.load, "configs/resnet56.py", arguments)
     if loaded is not None:
         config.check(config.flatten(loaded))
         json.dumps(config.to_json(loaded))
@@ -57,18 +63,11 @@ def test_bytes_in_place_of_the_config(finished, tmp_path, number, generator):
 CONFIGS = {
     "empty": lambda path: path.touch(),
     "bytes": lambda path: path.write_bytes(bytes(range(256))),
-    "an image": lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n"),
-    "not UTF-8": lambda path: path.write_bytes(b"name = '\xff'\n"),
-    "nested too deeply": lambda path: path.write_text("x = " + "(" * 10_000),
-    "an endless recursion": lambda path: path.write_text(
-        "def get_config(): return get_config()\n"
-    ),
-    "an exit": lambda path: path.write_text("import sys; sys.exit(0)\n"),
-    "a number": lambda path: path.write_text("get_config = 3\n"),
-    "a folder": lambda path: path.mkdir(),
-    "a pipe": os.mkfifo,
-    "a device": lambda path: path.symlink_to("/dev/null"),
-    "a link to itself": lambda path: path.symlink_to(path),
+    "nested": lambda path: path.write_text("x = " + "(" * 10_000),
+    "endless": lambda path: path.write_text("def get_config(): return get_config()\n"),
+    "exit": lambda path: path.write_text("import sys; sys.exit(0)\n"),
+    "pipe": os.mkfifo,
+    "loop": lambda path: path.symlink_to(path),
 }
 
 
@@ -80,26 +79,19 @@ def test_files_that_are_no_configs(tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("module", "argument"),
     [
-        ["train", "--config.model.depth=" + "[" * 5000],
-        ["train", "--config.augment.transforms=({1},)"],
-        ["train", "--config.seed=" + "9" * 5000],
-        ["train", "--config.data.dir=a\nb"],
-        ["train", "--flagfile=/etc/passwd"],
-        ["train", "--helpfull"],
-        ["train", "--max-seconds=nan"],
-        ["train", "--workdir=" + "x" * 5000],
-        ["evaluate", "--checkpoint=../24"],
-        ["evaluate", "--checkpoint=24\n"],
-        ["evaluate", "--batch-size=" + "9" * 5000],
-        ["evaluate", "--split=train[:10%]+__import__('os')"],
-        ["evaluate", "--split="],
+        ("train", "--config.model.depth=" + "[" * 5000),
+        ("train", "--config.data.dir=a\nb"),
+        ("train", "--flagfile=/etc/passwd"),
+        ("train", "--workdir=" + "x" * 5000),
+        ("evaluate", "--checkpoint=../24"),
+        ("evaluate", "--batch-size=" + "9" * 5000),
+        ("evaluate", "--split=train[:10%]+__import__('os')"),
     ],
-    ids=lambda line: ascii(line[1][:30]),
+    ids=range(7),
 )
 @pytest.mark.fault("a hostile command line", 1, 1)
-def test_command_lines(tiny, finished, tmp_path, line):
-    module, argument = line
+def test_command_lines(tiny, finished, tmp_path, module, argument):
     workdir = finished if module == "evaluate" else tmp_path / "run"
     assert_one_line(run_here(tiny, workdir, argument, module=module), "")

@@ -1,10 +1,9 @@
 """Fixtures: the card under test, and the CPU to compare it with."""
 
-import gpu_choice
 import jax
 import numpy as np
 import pytest
-from card_fixtures import Steps, precision, settings_of, train_on
+from card_fixtures import DRY, Steps, precision, settings_of, train_on
 
 from jax_resnet.distributed import device
 from jax_resnet.distributed.mesh import DeviceMesh
@@ -22,7 +21,7 @@ KEPT = (
 @pytest.fixture(scope="session")
 def card():
     """The GPU; in a dry run a device of the CPU that nothing else computes on."""
-    if gpu_choice.DRY:
+    if DRY:
         return DeviceMesh((jax.devices("cpu")[1],))
     return DeviceMesh((jax.devices("gpu")[0],))
 
@@ -43,8 +42,7 @@ def prepared(tiny, card):
     """
     before = {name: getattr(jax.config, name) for name in KEPT}
     with pytest.MonkeyPatch.context() as patch, precision("highest"):
-        patch.setenv("XDG_CACHE_HOME", tiny[1]["XDG_CACHE_HOME"])
-        if gpu_choice.DRY:
+        if DRY:
             loop_on(card, patch)
         device.cache_compilations("", card.first)
         yield
@@ -91,3 +89,17 @@ def made_on_cpu(tiny, cpu, tmp_path_factory):
 def images():
     """Of the shape that the runs are trained on."""
     return np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), np.uint8)
+
+
+def pytest_collection_modifyitems(config, items):
+    reason = None if DRY else "only with -m gpu"
+    if not DRY and config.option.markexpr == "gpu":
+        try:
+            jax.devices("cuda")
+            reason = None
+        # JAX asserts where a plugin is installed and finds no device.
+        except (RuntimeError, AssertionError):
+            reason = "JAX finds no GPU"
+    for item in items:
+        if reason and item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason=reason))

@@ -64,7 +64,6 @@ def test_the_demo_answers_over_http(tiny, made_on_card, png, expected):
     options = ["--port", "0", "--device", KIND, "--model", str(workdir)]
     process = subprocess.Popen(
         [sys.executable, str(app), *options],
-        env=tiny[1],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

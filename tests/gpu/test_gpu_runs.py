@@ -6,11 +6,11 @@ import signal
 import time
 from types import SimpleNamespace
 
-import gpu_choice
 import jax
 import numpy as np
 import pytest
 from card_fixtures import (
+    DRY,
     FIELDS,
     KIND,
     assert_near,
@@ -35,7 +35,7 @@ from jax_resnet.checkpoint.metadata import RunMetadata
 pytestmark = pytest.mark.gpu
 
 # Long enough for a signal to come in the middle: some seconds of calls.
-IMAGES, EPOCHS = (1280, 4) if gpu_choice.DRY else (4096, 20)
+IMAGES, EPOCHS = (1280, 4) if DRY else (4096, 20)
 ON_CARD = (f"--config.train.device={KIND}", "--config.mesh.devices=1")
 LONG_RUN = (
     *FIELDS,
@@ -110,7 +110,7 @@ def test_runs_of_two_seeds_take_turns_and_are_what_each_is_alone(
     tiny, card, made_on_card, tmp_path, capsys
 ):
     workdir = tmp_path / "both"
-    words = ["--config", str(tiny[0]), "--workdir", str(workdir), *FIELDS, *ON_CARD]
+    words = ["--config", str(tiny), "--workdir", str(workdir), *FIELDS, *ON_CARD]
     with unchecked():
         assert train.main([*words, "--seeds", "0,1"]) == 0
     lines = re.findall(r"^seed (\d): epoch", capsys.readouterr().out, flags=re.M)

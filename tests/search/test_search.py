@@ -27,7 +27,7 @@ PLAIN = ("--config.augment.transforms=('normalize',)", "--config.mesh.devices=1"
 def search(tiny, workdir, text, *arguments):
     recipes = workdir.with_suffix(".toml")
     recipes.write_text(text)
-    options = ["--config", str(tiny.config), "--recipes", str(recipes)]
+    options = ["--config", str(tiny), "--recipes", str(recipes)]
     options += ["--holdout=50", *PLAIN, *arguments]
     return run_here(tiny, workdir, *options, module="search.__main__")
 
@@ -46,7 +46,7 @@ def test_the_best_valid_scores_are_promoted():
 
 
 def test_the_table_summarises_seeds(tiny, tmp_path):
-    base = BaseConfig(str(tiny.config), ("--config.data.holdout=50",))
+    base = BaseConfig(str(tiny), ("--config.data.holdout=50",))
     full = Row(Recipe("full", "a | b", {"optimizer.momentum": 0.5}), 2, (0, 7))
     full.runs = {0: RunResult(0.5, 1.0, "CPU"), 7: RunResult(0.51, 3.0, "CPU")}
     hot = Row(Recipe("hot", "", {}), 2, (0,), {0: RunResult(None, 1.0, "CPU", "NaN")})

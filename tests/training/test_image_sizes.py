@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 from command_line import (
-    JAX_SETTINGS,
     assert_same_run,
     final_arrays,
+    jax_settings_restored,
     records,
     unchecked,
 )
@@ -87,16 +87,12 @@ def train_tiny(tiny):
     """Trains three epochs in this process, or stops on the way."""
 
     def train_in(workdir, interrupt):
-        settings = config.load(str(tiny.config), FIELDS)
+        settings = config.load(str(tiny), FIELDS)
         task = Task(settings, workdir, "tiny", "", say=lambda line: None)
         return train(task, Processes(), interrupt, ONE)
 
-    before = {name: getattr(jax.config, name) for name in JAX_SETTINGS}
-    with pytest.MonkeyPatch.context() as patch, unchecked():
-        patch.setenv("XDG_CACHE_HOME", tiny.environment["XDG_CACHE_HOME"])
+    with jax_settings_restored(), unchecked():
         yield train_in
-    for name, value in before.items():
-        jax.config.update(name, value)
 
 
 @pytest.fixture(scope="module")

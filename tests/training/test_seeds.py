@@ -19,8 +19,8 @@ from jax_resnet.training import seeds
 @pytest.mark.parametrize("devices", [2, pytest.param(1, marks=pytest.mark.many)])
 def test_runs_of_seeds_are_what_each_is_alone(tiny, finished, tmp_path, devices):
     workdir = tmp_path / "run"
-    several = tiny._replace(devices=devices)
-    result = run_here(several, workdir, "--seeds", "0,3")
+    options = ("--seeds", "0,3", f"--config.mesh.devices={devices}")
+    result = run_here(tiny, workdir, *options)
     assert result.returncode == 0, result.stderr
     assert "seed 3: epoch 3/3" in result.stdout
     # The seed of the config is 0.
