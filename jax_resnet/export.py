@@ -8,14 +8,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from jax_resnet import data
 from jax_resnet.checkpoint.model_folder import StoredModel
 from jax_resnet.distributed import device
 from jax_resnet.formats import (
     Probabilities,
-    hub,
     onnx,
     pytorch,
     safetensors,
@@ -47,17 +46,13 @@ FORMATS: dict[str, Format] = {
     "pytorch": pytorch,
     "space": space,
 }
-HUB_KINDS: dict[str, Literal["model", "space"]] = {
-    "safetensors": "model",
-    "space": "space",
-}
+# These hold the model as it is. The others compute in float32.
+FOLDERS = ("safetensors", "space")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     options = _parse(arguments)
-    if options.push:
-        hub.check(options.push)
     if options.format == "onnx":
         require("onnx", "onnxruntime", extra="export")
     if options.format == "space":
@@ -71,9 +66,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             predictor = Predictor.open(options.workdir, options.checkpoint)
         _export(options.format, predictor, temporary, options.data_dir)
     print(f"written to {options.output}")
-    if options.push:
-        address = hub.push(options.output, options.push, HUB_KINDS[options.format])
-        print(f"uploaded to {address}")
     return 0
 
 
@@ -99,11 +91,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--checkpoint", default="best", help="best (the default), latest or a step"
     )
     parser.add_argument(
-        "--push",
-        metavar="USER/NAME",
-        help="with --format safetensors or space: upload to the Hugging Face Hub",
-    )
-    parser.add_argument(
         "--data", metavar="NAME", help="with --from-pytorch: the model's data set"
     )
     parser.add_argument(
@@ -123,8 +110,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         raise UserError("--data is for --from-pytorch: a run knows its data set")
     elif not options.format:
         raise UserError(f"--format is missing: one of {', '.join(FORMATS)}")
-    if options.push and options.format not in HUB_KINDS:
-        raise UserError("--push needs --format safetensors or space")
     return options
 
 
@@ -151,7 +136,7 @@ def _export(name: str, predictor: Predictor, path: Path, data_dir: str | None) -
     metadata = predictor.metadata
     print(f"{metadata.run.title}, step {predictor.step}")
     verify.check_finite(predictor)
-    if name not in HUB_KINDS and metadata.model["dtype"] != "float32":
+    if name not in FOLDERS and metadata.model["dtype"] != "float32":
         print(f"computes in float32; the run computed in {metadata.model['dtype']}")
         predictor = predictor.in_float32()
     FORMATS[name].write(predictor, path)

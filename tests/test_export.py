@@ -111,7 +111,6 @@ def test_a_full_disk_leaves_nothing(folder, tmp_path):
     [
         (["--format=onxx"], "invalid choice: 'onxx'"),
         ([], "--format is missing: one of safetensors, stablehlo, onnx, pytorch"),
-        (["--format=onnx", "--push=a/b"], "--push needs --format"),
         (["--format=safetensors", "--data=cifar100"], "--data is for --from-pytorch"),
         (["--format=safetensors", "--checkpoint=8"], "holds one model, of step 9"),
         (["--format=pytorch", "--from-pytorch=x"], "not allowed with"),
