@@ -25,29 +25,26 @@ from command_line import TINY, jax_settings_restored, run_here  # noqa: E402
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory):
-    """A folder that all workers of pytest-xdist share."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
-    folder.mkdir(exist_ok=True)
-    return folder
+def tiny(tmp_path_factory):
+    """A config file of three small epochs, beside a cache for its runs.
 
-
-@pytest.fixture(scope="session")
-def tiny(shared):
-    """A config file of three small epochs; runs have a cache of their own."""
-    path = shared / "tiny.py"
+    All workers of pytest-xdist share its folder.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    path = folder / "tiny.py"
     path.write_text(TINY)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(shared / "cache"))
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         yield path
 
 
 @pytest.fixture(scope="session")
-def finished(tiny, shared):
+def finished(tiny):
     """A finished run of `tiny`, trained once for all tests: copy it to change it."""
-    workdir = shared / "finished"
-    with (shared / "finished.lock").open("w") as lock:
+    workdir = tiny.with_name("finished")
+    with tiny.with_name("lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the other workers wait for the first
         if not (workdir / "summary.json").exists():
             result = run_here(tiny, workdir)
