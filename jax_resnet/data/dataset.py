@@ -32,7 +32,7 @@ class Dataset:
       info: names, shapes and normalisation constants.
       train: the training images.
       evaluation: the images that validate after each epoch.
-      eval_name: the split that they are, as :func:`load_split` takes it.
+      eval_name: the name of their split.
     """
 
     info: DatasetInfo
@@ -49,8 +49,7 @@ class Description:
       info: names, shapes and normalisation constants.
       n_train: number of training images.
       n_eval: number of images that validate.
-      load: decodes the images, or reads them from the cache. Raises UserError if the
-        data is damaged.
+      load: decodes the images or reads them from the cache.
     """
 
     info: DatasetInfo
@@ -83,8 +82,7 @@ def describe(
       cache_dir: the folder for decoded images; None means the user's cache folder.
 
     Raises:
-      UserError: the name, a split or ``holdout`` is wrong, or the data is missing
-        or damaged.
+      UserError: an argument is wrong, or the data is missing or damaged.
     """
     source = sources.open_source(name, data_dir)
     n_train = splits.size(train_split, source.shard_lengths)
@@ -123,17 +121,11 @@ def load_split(
 ) -> tuple[DatasetInfo, Split]:
     """Loads one split, for evaluation.
 
-    Args:
-      name: as in :func:`describe`.
-      split: a TFDS expression; or ``holdout``, the images that :func:`describe` holds
-        out with the same ``train_split`` and ``holdout``.
-      data_dir: as in :func:`describe`.
-      cache_dir: as in :func:`describe`.
-      train_split: only matters for ``holdout``.
-      holdout: only matters for ``holdout``.
+    Takes and raises what :func:`describe` does.
 
-    Raises:
-      UserError: as :func:`describe` does.
+    Args:
+      split: a TFDS expression, or ``holdout``. The last two arguments only matter for
+        ``holdout``.
     """
     if split == HOLDOUT:
         if not holdout:

@@ -31,8 +31,7 @@ _log = logging.getLogger(__name__)
 def prepare(name: str, data_dir: Path) -> None:
     """Prepares a data set in TFDS's folder.
 
-    The archive may lie in ``data_dir/downloads/manual``, placed by hand. Otherwise it
-    is downloaded to there.
+    The archive is downloaded to ``data_dir/downloads/manual`` if it is not there.
 
     Args:
       name: one of :data:`NAMES`.

@@ -19,9 +19,7 @@ from jax_resnet.runtime.files import cache_folder
 def open_source(name: str, data_dir: str | None) -> Source:
     """Opens a data set; prepares CIFAR-10 or CIFAR-100 first if it is missing.
 
-    Args:
-      name: as :func:`jax_resnet.data.describe` takes it.
-      data_dir: as :func:`jax_resnet.data.describe` takes it.
+    Takes the arguments of :func:`jax_resnet.data.describe`.
 
     Raises:
       UserError: the data set is unknown, missing or damaged.

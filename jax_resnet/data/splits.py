@@ -79,13 +79,8 @@ def holdout_mask(
     The share of a class is rounded by largest remainders, ties in favour of the lower
     class.
 
-    Args:
-      images: uint8 [n, h, w, c].
-      labels: int32 [n].
-      count: how many to choose, 0 <= count < n.
-
     Returns:
-      bool [n], True for ``count`` images.
+      A mask that is True for ``count`` images, 0 <= count < n.
     """
     hashes = b"".join(
         hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest()

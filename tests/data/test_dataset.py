@@ -78,15 +78,9 @@ def test_holdout_leaves_training_and_can_be_loaded_again(cifar100):
 
 
 def test_wrong_holdouts(cifar100):
-    for holdout in (-1, 300):
-        refused("data.holdout is .*299", data_dir=cifar100[0], holdout=holdout)
+    refused("data.holdout is .*299", data_dir=cifar100[0], holdout=300)
     with pytest.raises(UserError, match="no images were held out"):
         data.load_split("cifar100", "holdout", data_dir=cifar100[0])
-
-
-def test_a_warning_of_overlapping_splits(cifar100, caplog):
-    data.load("cifar100", data_dir=cifar100[0], eval_split="train[:5]")
-    assert "images in common" in caplog.text
 
 
 def test_the_cache_is_used_and_follows_the_files(cifar100, tmp_path, caplog):
@@ -114,7 +108,7 @@ def test_where_the_data_is(cifar100, monkeypatch, tmp_path):
     assert data.describe("cifar100", data_dir=None).n_train == 300
 
 
-@pytest.mark.parametrize("folder", ["gs://bucket/tfds", "~nobody-here", "x" * 300])
+@pytest.mark.parametrize("folder", ["gs://bucket/tfds", "~nobody-here"])
 def test_folders_where_no_data_can_be(folder):
     refused("cannot look for data in .*: set config.data.dir", data_dir=folder)
 

@@ -2,7 +2,6 @@ import hashlib
 import http.server
 import socket
 import threading
-import time
 
 import pytest
 
@@ -35,23 +34,9 @@ def server():
         server.shutdown()
 
 
-def fetch(url, path, connect_seconds=5.0):
-    download.download(
-        url,
-        path,
-        sha256=SHA256,
-        size=len(CONTENT),
-        remedy="do this",
-        connect_seconds=connect_seconds,
-    )
-
-
-def fails(url, folder, match, **options):
-    with pytest.raises(UserError, match=match) as caught:
-        fetch(url, folder / "a", **options)
-    assert "\n" not in str(caught.value)
-    assert str(caught.value).endswith("do this")
-    assert list(folder.iterdir()) == []
+def fetch(url, path):
+    size = len(CONTENT)
+    download.download(url, path, sha256=SHA256, size=size, remedy="do this")
 
 
 def test_arrives_verified(server, tmp_path, capfd):
@@ -61,30 +46,18 @@ def test_arrives_verified(server, tmp_path, capfd):
     assert capfd.readouterr().err == ""  # no bar where there is no terminal
 
 
-def test_failed_downloads_leave_nothing(server, tmp_path):
-    fails(f"{server}/damaged", tmp_path, "incomplete or damaged")
-    fails(f"{server}/cut", tmp_path, "damaged|broke off")
-    fails(f"{server}/missing", tmp_path, "404")
+@pytest.mark.parametrize(
+    ("path", "match"),
+    [("/damaged", "damaged"), ("/cut", "damaged|cannot be"), ("/missing", "404")],
+)
+def test_failed_downloads_leave_nothing(server, tmp_path, path, match):
+    with pytest.raises(UserError, match=rf"{match}.*: do this$"):
+        fetch(server + path, tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_server(tmp_path):
-    fails("http://no-such-host.invalid/a", tmp_path, "cannot be downloaded")
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    fails(f"http://127.0.0.1:{port}/a", tmp_path, "refused")
-
-
-def test_a_silent_server_is_given_up(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}/a"
-        started = time.monotonic()
-        fails(url, tmp_path, "no answer in 0.2 s", connect_seconds=0.2)
-        assert time.monotonic() - started < 3
-
-
-def test_verify(tmp_path):
-    (tmp_path / "a").write_bytes(CONTENT)
-    download.verify(tmp_path / "a", SHA256)
-    (tmp_path / "a").write_bytes(CONTENT[:-1])
-    with pytest.raises(UserError, match=r"incomplete.*delete it"):
-        download.verify(tmp_path / "a", SHA256)
+    with pytest.raises(UserError, match="refused"):
+        fetch(f"http://127.0.0.1:{port}/a", tmp_path / "a")
