@@ -114,7 +114,7 @@ class _EventFile:
             from tensorboardX.event_file_writer import EventsWriter
         finally:
             if without_torch:
-                del sys.modules["torch"]
+                sys.modules.pop("torch", None)  # or a run in another thread did
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         self._folder = folder
