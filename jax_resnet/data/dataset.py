@@ -121,11 +121,8 @@ def load_split(
 ) -> tuple[DatasetInfo, Split]:
     """Loads one split, for evaluation.
 
-    Takes and raises what :func:`describe` does.
-
-    Args:
-      split: a TFDS expression, or ``holdout``. The last two arguments only matter for
-        ``holdout``.
+    Takes and raises what :func:`describe` does. ``split`` is a TFDS expression, or
+    ``holdout``, for which alone the last two arguments matter.
     """
     if split == HOLDOUT:
         if not holdout:
