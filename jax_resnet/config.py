@@ -40,22 +40,15 @@ _OVERRIDE = re.compile(r"--?(?:no)?config\.(?P<field>[^=]*)")
 
 @dataclass(frozen=True)
 class Field:
-    """The values that a field may have.
+    """The values that a field may have."""
 
-    Attributes:
-        type: of the value; an int will do for a float.
-        resume: whether a run may resume with the field changed.
-        least: the smallest number allowed.
-        most: the largest, far above what anyone uses: a typo shall not fill memory.
-        choices: the texts allowed; any, if there are none.
-        default: the value, as in JSON, for kept configs that are older than the field.
-    """
-
-    type: type
-    resume: Resume = NEVER
-    least: int | float | None = None
+    type: type  # of the value; an int will do for a float
+    resume: Resume = NEVER  # whether a run may resume with the field changed
+    least: int | float | None = None  # the smallest number allowed
+    # the largest, far above what anyone uses: a typo shall not fill memory
     most: int | float | None = None
-    choices: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()  # the texts allowed; any, if there are none
+    # the value, as in JSON, for kept configs that are older than the field
     default: Any = None
 
     def problem(self, value: Any) -> str | None:

@@ -26,17 +26,11 @@ class ClassConfidence(TypedDict):
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable classes of an image.
+    """The most probable classes of an image."""
 
-    Attributes:
-        image: the pixels that went into the model.
-        classes: the most probable classes, in descending order.
-        maps: the class-activation map of each of them.
-    """
-
-    image: UInt8[np.ndarray, "h w c"]
-    classes: list[ClassConfidence]
-    maps: Float[np.ndarray, "n h4 w4"]
+    image: UInt8[np.ndarray, "h w c"]  # the pixels that went into the model
+    classes: list[ClassConfidence]  # the most probable classes, in descending order
+    maps: Float[np.ndarray, "n h4 w4"]  # the class-activation map of each of them
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the answer of the API."""

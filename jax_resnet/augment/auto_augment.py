@@ -39,19 +39,14 @@ class Operation(enum.IntEnum):
 
 
 class OperationTable(NamedTuple):
-    """Parameters of all operations; the axes ``*t`` are operation, bin and sign.
+    """Parameters of all operations; the axes ``*t`` are operation, bin and sign."""
 
-    Attributes:
-      matrix: The matrix of :func:`jax_resnet.augment.geometry.affine`.
-      factor: Weight of the image in a blend: 0 is the other image, 1 the image itself.
-      mask: The bits of a pixel value that are kept.
-      threshold: Pixel values from here on are inverted.
-    """
-
+    # for :func:`jax_resnet.augment.geometry.affine`
     matrix: Int32[Array | np.ndarray, "*t 6"]
+    # weight of the image in a blend: 0 is the other image, 1 the image itself
     factor: Float32[Array | np.ndarray, "*t"]
-    mask: Int32[Array | np.ndarray, "*t"]
-    threshold: Int32[Array | np.ndarray, "*t"]
+    mask: Int32[Array | np.ndarray, "*t"]  # bits of a pixel value that are kept
+    threshold: Int32[Array | np.ndarray, "*t"]  # values from here on are inverted
 
 
 class _Ranges(NamedTuple):

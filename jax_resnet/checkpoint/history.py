@@ -38,66 +38,38 @@ class EpochRecord(TypedDict):
 
 @dataclass
 class Clock:
-    """Seconds that a run has spent, in all its starts together.
+    """Seconds that a run has spent, in all its starts together."""
 
-    Attributes:
-        wall: in the whole run.
-        epoch: in the unfinished epoch.
-        training: in the training steps of that epoch.
-    """
-
-    wall: float = 0.0
-    epoch: float = 0.0
-    training: float = 0.0
+    wall: float = 0.0  # in the whole run
+    epoch: float = 0.0  # in the unfinished epoch
+    training: float = 0.0  # in the training steps of that epoch
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What is run, and where.
+    """What is run, and where."""
 
-    Attributes:
-        title: name of the run, such as ``resnet56``.
-        command: the command line.
-        started: ISO date and time of the first start.
-        device: kind and number of devices at the first start.
-        platform: operating system and processor at the first start.
-        versions: see :func:`installed_versions`.
-        parameters: number of trainable scalars.
-        epochs: number of epochs of the finished run.
-        dataset: name of the data set.
-        n_train: number of training images.
-        n_eval: number of validation images.
-        eval_name: name of the validation split, which also selects the best epoch.
-        batch_size: number of images in a step.
-        seed: seed of the run.
-        dtype: compute dtype.
-        changes: accepted changes of the config, each with its step.
-        initial_model: the model that training started from; "" for random weights.
-        teacher: the teacher for distillation; "" without one.
-        evaluated: the weights that are evaluated; "" for those of the last step.
-        image_sizes: sizes of the training images; "" for that of the data set.
-    """
-
-    title: str
+    title: str  # name of the run, such as ``resnet56``
     command: str
-    started: str
-    device: str
-    platform: str
-    versions: dict[str, str]
-    parameters: int
-    epochs: int
-    dataset: str
-    n_train: int
-    n_eval: int
-    eval_name: str
-    batch_size: int
+    started: str  # ISO date and time of the first start
+    device: str  # kind and number of devices at the first start
+    platform: str  # operating system and processor at the first start
+    versions: dict[str, str]  # see :func:`installed_versions`
+    parameters: int  # number of trainable scalars
+    epochs: int  # number of epochs of the finished run
+    dataset: str  # name of the data set
+    n_train: int  # number of training images
+    n_eval: int  # number of validation images
+    eval_name: str  # name of the validation split, which also selects the best epoch
+    batch_size: int  # number of images in a step
     seed: int
-    dtype: str
-    changes: tuple[str, ...] = ()
+    dtype: str  # of the computation
+    changes: tuple[str, ...] = ()  # accepted changes of the config, each with its step
+    # the model that training started from; "" for random weights
     initial_model: str = ""
-    teacher: str = ""
-    evaluated: str = ""
-    image_sizes: str = ""
+    teacher: str = ""  # the teacher for distillation; "" without one
+    evaluated: str = ""  # the weights that are evaluated; "" for those of the last step
+    image_sizes: str = ""  # sizes of the training images; "" for that of the data set
 
 
 def installed_versions() -> dict[str, str]:

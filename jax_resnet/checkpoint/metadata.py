@@ -26,25 +26,15 @@ class Architecture(TypedDict):
 
 @dataclass(frozen=True)
 class RunMetadata:
-    """Everything about a run but its arrays: enough to resume, evaluate and serve it.
-
-    Attributes:
-        model: architecture of the model.
-        dataset: the data set, without its images.
-        config: the whole config, as JSON.
-        run: what was run, and where.
-        clock: seconds spent so far.
-        history: the record of each epoch done.
-        compile_seconds: seconds spent in compilation, in all starts together.
-    """
+    """A run without its arrays: enough to resume, evaluate and serve it."""
 
     model: Architecture
     dataset: DatasetInfo
-    config: dict[str, Any]
-    run: RunInfo
-    clock: Clock
-    history: list[EpochRecord]
-    compile_seconds: float
+    config: dict[str, Any]  # the whole config, as JSON
+    run: RunInfo  # what was run, and where
+    clock: Clock  # seconds spent so far
+    history: list[EpochRecord]  # the record of each epoch done
+    compile_seconds: float  # seconds spent in compilation, in all starts together
 
     def epoch_at(self, step: int) -> EpochRecord | None:
         """Returns the record of the epoch that ended with a step; None if none did."""

@@ -39,19 +39,13 @@ _CONFIG = TypeAdapter(_Config)
 
 @dataclasses.dataclass(frozen=True)
 class StoredModel:
-    """A trained model in host memory.
+    """A trained model in host memory."""
 
-    Attributes:
-        metadata: metadata of the run that trained it.
-        arrays: parameters and BatchNorm statistics, by their names in a checkpoint.
-        step: number of training steps taken.
-        temperature: divides the logits before the softmax.
-    """
-
-    metadata: RunMetadata
+    metadata: RunMetadata  # of the run that trained it
+    # parameters and BatchNorm statistics, by their names in a checkpoint
     arrays: Mapping[str, np.ndarray]
-    step: int
-    temperature: float = 1.0
+    step: int  # number of training steps taken
+    temperature: float = 1.0  # divides the logits before the softmax
 
 
 def is_model_folder(path: Path) -> bool:

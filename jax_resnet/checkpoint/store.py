@@ -56,18 +56,12 @@ _HEADER = TypeAdapter(_Header)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A saved step with sound metadata.
+    """A saved step with sound metadata."""
 
-    Attributes:
-        path: directory of the step.
-        step: number of training steps taken.
-        metrics: None within an epoch.
-        metadata: JSON of :class:`~jax_resnet.checkpoint.metadata.RunMetadata`.
-    """
-
-    path: Path
-    step: int
-    metrics: Metrics | None
+    path: Path  # directory of the step
+    step: int  # number of training steps taken
+    metrics: Metrics | None  # None within an epoch
+    # JSON of :class:`~jax_resnet.checkpoint.metadata.RunMetadata`
     metadata: dict[str, Any]
 
     @classmethod

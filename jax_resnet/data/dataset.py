@@ -26,36 +26,22 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set, loaded for training.
+    """A data set, loaded for training."""
 
-    Attributes:
-      info: names, shapes and normalisation constants.
-      train: the training images.
-      evaluation: the images that validate after each epoch.
-      eval_name: the name of their split.
-    """
-
-    info: DatasetInfo
-    train: Split
-    evaluation: Split
-    eval_name: str
+    info: DatasetInfo  # names, shapes and normalisation constants
+    train: Split  # the training images
+    evaluation: Split  # the images that validate after each epoch
+    eval_name: str  # the name of their split
 
 
 @dataclass(frozen=True)
 class Description:
-    """A data set, before its images are loaded.
+    """A data set, before its images are loaded."""
 
-    Attributes:
-      info: names, shapes and normalisation constants.
-      n_train: number of training images.
-      n_eval: number of images that validate.
-      load: decodes the images or reads them from the cache.
-    """
-
-    info: DatasetInfo
-    n_train: int
-    n_eval: int
-    load: Callable[[], Dataset]
+    info: DatasetInfo  # names, shapes and normalisation constants
+    n_train: int  # number of training images
+    n_eval: int  # number of images that validate
+    load: Callable[[], Dataset]  # decodes the images or reads them from the cache
 
 
 def describe(

@@ -13,25 +13,16 @@ Arrays = tuple[UInt8[np.ndarray, "n h w c"], Int32[np.ndarray, " n"]]
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """A data set without its images.
+    """A data set without its images."""
 
-    Attributes:
-      name: TFDS name, or ``synthetic``.
-      version: such as ``3.0.2``.
-      image_shape: height, width, channels.
-      class_names: in the order of the labels.
-      superclass_names: empty if the data set has none.
-      superclass_of: a superclass index for each class; empty if there are none.
-      mean: the mean of each channel of x/255 over the training images.
-      std: the standard deviation of each channel of x/255 over the training images.
-    """
-
-    name: str
-    version: str
-    image_shape: tuple[int, int, int]
-    class_names: tuple[str, ...]
-    superclass_names: tuple[str, ...]
+    name: str  # TFDS name, or ``synthetic``
+    version: str  # such as ``3.0.2``
+    image_shape: tuple[int, int, int]  # height, width, channels
+    class_names: tuple[str, ...]  # in the order of the labels
+    superclass_names: tuple[str, ...]  # empty if the data set has none
+    # a superclass index for each class; empty if there are none
     superclass_of: tuple[int, ...]
+    # mean and standard deviation of each channel of x/255 over the training images
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -43,18 +34,15 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class Source(ABC):
-    """A data set as it is stored: its splits, and how to decode them.
+    """A data set as it is stored: its splits, and how to decode them."""
 
-    Attributes:
-      info: names and shapes; ``mean`` and ``std`` are empty if they are to be
-        computed from the images.
-      shard_lengths: for each stored split, the number of images in each of its files.
-      location: the folder whose files hold the images; None for a source that makes
-        its images, which are then not cached.
-    """
-
+    # names and shapes; ``mean`` and ``std`` are empty if they are to be computed from
+    # the images
     info: DatasetInfo
+    # for each stored split, the number of images in each of its files
     shard_lengths: Mapping[str, tuple[int, ...]]
+    # the folder whose files hold the images; None for a source that makes its images,
+    # which are then not cached
     location: Path | None
 
     @abstractmethod

@@ -36,13 +36,9 @@ _DAMAGE = (OSError, RuntimeError, ValueError, IndexError, SyntaxError, DecodeErr
 
 @dataclass(frozen=True)
 class TfdsSource(Source):
-    """A data set that TFDS prepared as ``array_record`` files.
+    """A data set that TFDS prepared as ``array_record`` files."""
 
-    Attributes:
-      files: the files of each stored split.
-    """
-
-    files: Mapping[str, tuple[Path, ...]]
+    files: Mapping[str, tuple[Path, ...]]  # the files of each stored split
 
     def decode(self, split: str) -> Arrays:
         """Decodes a stored split, as :meth:`Source.decode` says."""

@@ -27,12 +27,9 @@ def split_along(axis: int) -> PartitionSpec:
 
 @dataclass(frozen=True)
 class DeviceMesh:
-    """The devices that train together, in all processes.
+    """The devices that train together, in all processes."""
 
-    Attributes:
-        devices: at least one, all of a kind, in the same order in each process.
-    """
-
+    # at least one, all of a kind, in the same order in each process
     devices: tuple[jax.Device, ...]
 
     @classmethod

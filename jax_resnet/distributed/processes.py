@@ -45,15 +45,10 @@ class LostProcessError(UserError):
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes that train together, seen from one of them.
+    """The processes that train together, seen from one of them."""
 
-    Attributes:
-        count: number of processes.
-        index: index of this one.
-    """
-
-    count: int = 1
-    index: int = 0
+    count: int = 1  # number of processes
+    index: int = 0  # index of this one
 
     @property
     def is_first(self) -> bool:

@@ -15,16 +15,11 @@ _LOG_TEMPERATURES = (-7.0, 7.0)  # search bounds; real models are well inside
 
 @dataclass(frozen=True)
 class Bin:
-    """A bar of a reliability diagram.
+    """A bar of a reliability diagram."""
 
-    Attributes:
-        count: number of images whose confidence is in the bin.
-        confidence: their mean confidence; None if there are no images.
-        accuracy: the fraction of them that is correct; None if there are no images.
-    """
-
-    count: int
-    confidence: float | None
+    count: int  # number of images whose confidence is in the bin
+    confidence: float | None  # their mean confidence; None if there are no images
+    # the fraction of them that is correct; None if there are no images
     accuracy: float | None
 
 

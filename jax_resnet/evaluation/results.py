@@ -33,23 +33,15 @@ COVERAGES = (0.5, 0.8, 0.9, 0.95, 1.0)
 
 @dataclass(frozen=True)
 class Calibration:
-    """The effect of temperature scaling.
+    """The effect of temperature scaling."""
 
-    Attributes:
-        temperature: to divide logits by.
-        fitted_on: describes the images that it was fitted on.
-        loss_after: cross-entropy of the scaled logits.
-        ece_after: expected calibration error of the scaled logits.
-        bins_before: reliability diagram of the logits as they are.
-        bins_after: reliability diagram of the scaled logits.
-    """
-
-    temperature: float
-    fitted_on: str
-    loss_after: float
-    ece_after: float
+    temperature: float  # to divide logits by
+    fitted_on: str  # describes the images that it was fitted on
+    loss_after: float  # cross-entropy of the scaled logits
+    ece_after: float  # expected calibration error of the scaled logits
+    # reliability diagram of the logits as they are
     bins_before: tuple[calibration.Bin, ...]
-    bins_after: tuple[calibration.Bin, ...]
+    bins_after: tuple[calibration.Bin, ...]  # reliability diagram of the scaled logits
 
 
 @dataclass(frozen=True)
@@ -64,34 +56,22 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The results of a model on n images. Fractions are in [0, 1].
-
-    Attributes:
-        info: the data set.
-        top1: fraction of the images whose prediction is the label.
-        top5: fraction of the images whose label is among the five largest logits.
-        loss: mean cross-entropy in nats.
-        ece: expected calibration error.
-        intervals: bootstrap intervals of ``top1``, ``top5`` and ``loss``.
-        calibration: the effect of temperature scaling.
-        mistakes: the most confident mistakes.
-        confusion: number of images by class (row) and prediction (column).
-        risk: error rate of the k most confident predictions, for each k.
-        correct: whether the prediction is the label, for each image.
-        logits: of each image.
-        labels: of each image.
-    """
+    """The results of a model on n images. Fractions are in [0, 1]."""
 
     info: DatasetInfo
-    top1: float
-    top5: float
-    loss: float
-    ece: float
+    top1: float  # fraction of the images whose prediction is the label
+    top5: float  # fraction of the images whose label is among the five largest logits
+    loss: float  # mean cross-entropy in nats
+    ece: float  # expected calibration error
+    # bootstrap intervals of ``top1``, ``top5`` and ``loss``
     intervals: dict[str, Interval]
-    calibration: Calibration
-    mistakes: tuple[Mistake, ...]
+    calibration: Calibration  # the effect of temperature scaling
+    mistakes: tuple[Mistake, ...]  # the most confident mistakes
+    # number of images by class (row) and prediction (column)
     confusion: Int[np.ndarray, "classes classes"]
+    # error rate of the k most confident predictions, for each k
     risk: Float[np.ndarray, " n"]
+    # whether the prediction is the label, for each image
     correct: Bool[np.ndarray, " n"]
     logits: Float[np.ndarray, "n classes"]
     labels: Integer[np.ndarray, " n"]

@@ -51,16 +51,11 @@ def mean_over_runs(values: Sequence[float]) -> tuple[float, float, Interval | No
 
 @dataclass(frozen=True)
 class PairedTest:
-    """McNemar's exact test of two models on the same images.
+    """McNemar's exact test of two models on the same images."""
 
-    Attributes:
-        only_first: number of images that only the first model classifies correctly.
-        only_second: number of images that only the second model does.
-        p_value: two-sided, under the hypothesis that both numbers are equally likely.
-    """
-
-    only_first: int
-    only_second: int
+    only_first: int  # number of images that only the first model classifies correctly
+    only_second: int  # number of images that only the second model does
+    # two-sided, under the hypothesis that both numbers are equally likely
     p_value: float
 
 

@@ -27,30 +27,23 @@ BATCH_NORM_MOMENTUM = 0.9  # weight of the old running statistics in a step
 class ResNetConfig:
     """Size and options of a ResNet.
 
-    Attributes:
-        depth: 6n+2 with n >= 1: 8, 14, 20, 32, 44, 56, 110, ...
-        num_classes: number of logits.
-        in_channels: channels of the input images.
-        width: multiplies the number of filters.
-        shortcut: ``"projection"`` (option B) or ``"pad"`` (option A).
-        dtype: compute dtype of convolutions and activations, float32 or bfloat16.
-        axis_name: mesh axis over whose devices BatchNorm computes the statistics of a
-            training batch; None computes them on each device alone.
-        zero_init_residual: initialises the scale of each block's last BatchNorm with 0,
-            so that the block starts as its shortcut (Goyal et al. 2017,
-            https://arxiv.org/abs/1706.02677, section 5.1).
-
     Raises:
         UserError: if a value is out of range.
     """
 
-    depth: int = 56
-    num_classes: int = 100
-    in_channels: int = 3
-    width: int = 1
-    shortcut: str = "projection"
+    depth: int = 56  # 6n+2 with n >= 1: 8, 14, 20, 32, 44, 56, 110, ...
+    num_classes: int = 100  # number of logits
+    in_channels: int = 3  # channels of the input images
+    width: int = 1  # multiplies the number of filters
+    shortcut: str = "projection"  # ``"projection"`` (option B) or ``"pad"`` (option A)
+    # compute dtype of convolutions and activations, float32 or bfloat16
     dtype: str = "float32"
+    # mesh axis over whose devices BatchNorm computes the statistics of a training
+    # batch; None computes them on each device alone
     axis_name: str | None = None
+    # initialises the scale of each block's last BatchNorm with 0, so that the block
+    # starts as its shortcut (Goyal et al. 2017, https://arxiv.org/abs/1706.02677,
+    # section 5.1).
     zero_init_residual: bool = False
 
     def __post_init__(self) -> None:

@@ -21,15 +21,10 @@ T = TypeVar("T")
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """The arrays of a model.
+    """The arrays of a model."""
 
-    Attributes:
-        params: float32 parameters by dotted name, such as ``head.kernel``.
-        batch_stats: float32 running statistics of BatchNorm by dotted name.
-    """
-
-    params: Arrays
-    batch_stats: Arrays
+    params: Arrays  # float32 parameters by dotted name, such as ``head.kernel``
+    batch_stats: Arrays  # float32 running statistics of BatchNorm by dotted name
 
 
 def split(model: ResNet) -> tuple[nnx.GraphDef[ResNet], Arrays, Arrays]:

@@ -13,17 +13,11 @@ HEADER += ["val top-5 %", "learning rate", "seconds"]
 
 @dataclass(frozen=True)
 class Final:
-    """How a run ended; seconds are of all its starts together.
+    """How a run ended; seconds are of all its starts together."""
 
-    Attributes:
-        complete: whether all epochs are done.
-        wall_seconds: seconds in all.
-        compile_seconds: seconds spent in compilation.
-    """
-
-    complete: bool
-    wall_seconds: float
-    compile_seconds: float
+    complete: bool  # whether all epochs are done
+    wall_seconds: float  # seconds in all
+    compile_seconds: float  # seconds spent in compilation
 
 
 def render_log(

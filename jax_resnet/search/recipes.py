@@ -16,30 +16,19 @@ from jax_resnet.training.task import Task
 
 @dataclass(frozen=True)
 class Recipe:
-    """A change to the base config.
+    """A change to the base config."""
 
-    Attributes:
-        name: also the name of its folder.
-        why: a comment.
-        fields: new values by dotted name, as TOML has them.
-    """
-
-    name: str
-    why: str
-    fields: dict[str, Any]
+    name: str  # also the name of its folder
+    why: str  # a comment
+    fields: dict[str, Any]  # new values by dotted name, as TOML has them
 
 
 @dataclass(frozen=True)
 class BaseConfig:
-    """The config that all recipes change.
-
-    Attributes:
-        path: the config file.
-        overrides: command-line arguments such as ``--config.seed=1``.
-    """
+    """The config that all recipes change."""
 
     path: str
-    overrides: tuple[str, ...]
+    overrides: tuple[str, ...]  # command-line arguments such as ``--config.seed=1``
 
     def task(self, recipe: Recipe, epochs: int, workdir: Path) -> Task:
         """Returns the training run of a recipe, under the workdir of the search.

@@ -15,37 +15,24 @@ from jax_resnet.search.recipes import BaseConfig, Recipe
 
 @dataclass(frozen=True)
 class RunResult:
-    """The result of a finished run.
+    """The result of a finished run."""
 
-    Attributes:
-        holdout_top1: of the last epoch; None if the run diverged.
-        seconds: time that the run took.
-        device: name of the device.
-        diverged: describes the divergence; None if there was none.
-    """
-
-    holdout_top1: float | None
-    seconds: float
+    holdout_top1: float | None  # of the last epoch; None if the run diverged
+    seconds: float  # time that the run took
     device: str
-    diverged: str | None = None
+    diverged: str | None = None  # describes the divergence; None if there was none
 
 
 @dataclass
 class Row:
-    """A recipe on a rung.
-
-    Attributes:
-        recipe: the recipe.
-        epochs: of each run.
-        seeds: one for each run.
-        runs: results of the finished runs, by seed.
-        promoted: whether the recipe goes on to the next rung; None if it is undecided.
-    """
+    """A recipe on a rung."""
 
     recipe: Recipe
-    epochs: int
-    seeds: Sequence[int]
+    epochs: int  # of each run
+    seeds: Sequence[int]  # one for each run
+    # results of the finished runs, by seed
     runs: dict[int, RunResult] = field(default_factory=dict)
+    # whether the recipe goes on to the next rung; None if it is undecided
     promoted: bool | None = None
 
     @property

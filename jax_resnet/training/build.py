@@ -52,36 +52,22 @@ def describe_data(settings: ConfigDict) -> data.Description:
 
 @dataclass(frozen=True)
 class BuiltRun:
-    """A run that is built, but not compiled.
+    """A run that is built, but not compiled."""
 
-    Attributes:
-        steps: the steps of training and evaluation.
-        pipeline: brings their images, once they are loaded.
-        state: the state before the first step, in host memory or on any device.
-    """
-
-    steps: CompiledSteps
-    pipeline: InputPipeline
-    state: TrainState
+    steps: CompiledSteps  # the steps of training and evaluation
+    pipeline: InputPipeline  # brings their images, once they are loaded
+    state: TrainState  # before the first step, in host memory or on any device
 
 
 @dataclass(frozen=True)
 class RunBuilder:
-    """Builds a run from its config.
+    """Builds a run from its config."""
 
-    Attributes:
-        settings: the config, with a dtype that is not ``"auto"``.
-        devices: the devices of the run.
-        info: the data set.
-        n_train: number of training images.
-        n_eval: number of validation images.
-    """
-
-    settings: ConfigDict
+    settings: ConfigDict  # the config, with a dtype that is not ``"auto"``
     devices: DeviceMesh
     info: data.DatasetInfo
-    n_train: int
-    n_eval: int
+    n_train: int  # number of training images
+    n_eval: int  # number of validation images
 
     @property
     def architecture(self) -> Architecture:

@@ -27,19 +27,12 @@ Callback = Callable[[Any, int, float], None]
 
 @dataclass
 class StepsPerCall:
-    """Adapts the number of steps in a call to the device's speed.
+    """Adapts the number of steps in a call to the device's speed."""
 
-    Attributes:
-        fixed: the number that the user has set; 0 adapts it.
-        count: the number for the next call.
-        measured: seconds of a step in this process; 0 before the first call.
-        agreed: the greatest of these in all processes, some calls ago.
-    """
-
-    fixed: int
-    count: int = 1
-    measured: float = 0.0
-    agreed: float = 0.0
+    fixed: int  # the number that the user has set; 0 adapts it
+    count: int = 1  # the number for the next call
+    measured: float = 0.0  # seconds of a step in this process; 0 before the first call
+    agreed: float = 0.0  # the greatest of these in all processes, some calls ago
 
     def __post_init__(self) -> None:
         self.count = self.fixed or 1

@@ -14,16 +14,12 @@ from jax_resnet.runtime.errors import UserError
 class Ema:
     """Options of the average.
 
-    Attributes:
-        decay: fraction of the average that a step keeps; 0 turns the average off.
-        statistics_steps: batches that give the average its BatchNorm statistics.
-
     Raises:
         UserError: if an option is out of range.
     """
 
-    decay: float
-    statistics_steps: int = 1
+    decay: float  # fraction of the average that a step keeps; 0 turns the average off
+    statistics_steps: int = 1  # batches that give the average its BatchNorm statistics
 
     def __post_init__(self) -> None:
         if not 0 <= self.decay < 1:

@@ -17,15 +17,13 @@ from jax_resnet.runtime.errors import UserError
 class ImageSizes:
     """The size of the training images in each epoch.
 
-    Attributes:
-        stages: pairs ``(epoch, size)``: once this many epochs are complete, images have
-            this many pixels on each side. Empty: they keep the data set's size.
-
     Raises:
         UserError: if these are no pairs of integers, if the epochs do not begin at 0 or
             do not grow, or if the sizes do not grow or are no multiples of 4.
     """
 
+    # pairs ``(epoch, size)``: once this many epochs are complete, images have this many
+    # pixels on each side. Empty: they keep the data set's size.
     stages: Sequence[Any] = ()
 
     def __post_init__(self) -> None:

@@ -27,21 +27,13 @@ CHUNK_BYTES = 64 * 2**20  # of images
 
 @dataclass(frozen=True)
 class BatchSizes:
-    """How the images of a run are cut into batches, on all devices together.
+    """How the images of a run are cut into batches, on all devices together."""
 
-    Attributes:
-        n_train: number of training images.
-        n_eval: number of validation images.
-        train: images of a training step.
-        evaluation: images of an evaluation step, a multiple of the devices.
-        accumulation: number of parts that a training step takes its batch in.
-    """
-
-    n_train: int
-    n_eval: int
-    train: int
-    evaluation: int
-    accumulation: int = 1
+    n_train: int  # number of training images
+    n_eval: int  # number of validation images
+    train: int  # images of a training step
+    evaluation: int  # images of an evaluation step, a multiple of the devices
+    accumulation: int = 1  # number of parts that a training step takes its batch in
 
     @property
     def steps_per_epoch(self) -> int:
@@ -62,15 +54,10 @@ class BatchSizes:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Images on the devices for some steps.
+    """Images on the devices for some steps."""
 
-    Attributes:
-        end: number of the first step after them, in the epoch or the evaluation.
-        arrays: arguments of the compiled step.
-    """
-
-    end: int
-    arrays: tuple[jax.Array, ...]
+    end: int  # number of the first step after them, in the epoch or the evaluation
+    arrays: tuple[jax.Array, ...]  # arguments of the compiled step
 
 
 class InputPipeline:

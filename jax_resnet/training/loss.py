@@ -32,18 +32,14 @@ class Teacher:
 
     Hinton, Vinyals, Dean 2015, https://arxiv.org/abs/1503.02531, section 2.
 
-    Attributes:
-        logits: maps normalised images, augmented as for the student, to logits.
-        weight: weight of the teacher in the loss; the labels have the rest.
-        temperature: divides the logits of both models before they are compared.
-
     Raises:
         UserError: if an option is out of range.
     """
 
+    # maps normalised images, augmented as for the student, to logits
     logits: Callable[[Array], Array]
-    weight: float
-    temperature: float
+    weight: float  # weight of the teacher in the loss; the labels have the rest
+    temperature: float  # divides the logits of both models before they are compared
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight <= 1:
@@ -69,19 +65,12 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How uint8 images become inputs of the model.
+    """How uint8 images become inputs of the model."""
 
-    Attributes:
-        augment: augments and normalises each image.
-        normalize: normalises each image, as evaluation does.
-        mix: mixes pairs of augmented images; None leaves them alone.
-        image_size: side in pixels that the images are scaled to in the end; None
-            keeps their size.
-    """
-
-    augment: Augment
-    normalize: Callable[[Array], Array]
-    mix: Mix | None = None
+    augment: Augment  # augments and normalises each image
+    normalize: Callable[[Array], Array]  # normalises each image, as evaluation does
+    mix: Mix | None = None  # mixes pairs of augmented images; None leaves them alone
+    # side in pixels that the images are scaled to in the end; None keeps their size
     image_size: int | None = None
 
 
@@ -89,23 +78,18 @@ class Preprocessing:
 class Loss:
     """The mean loss of a batch.
 
-    Attributes:
-        graphdef: definition of the model.
-        preprocessing: how images become inputs.
-        label_smoothing: the part of a label that is spread evenly over all classes
-            (Szegedy et al. 2015, https://arxiv.org/abs/1512.00567, section 7).
-        stochastic_depth: drop rate of the last block, see :func:`draw_blocks`.
-        teacher: the teacher for distillation, which sees images of the full size;
-            None trains on the labels alone.
-
     Raises:
         UserError: if an option is out of range.
     """
 
     graphdef: nnx.GraphDef[ResNet]
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing  # how images become inputs
+    # the part of a label that is spread evenly over all classes (Szegedy et al. 2015,
+    # https://arxiv.org/abs/1512.00567, section 7).
     label_smoothing: float = 0.0
-    stochastic_depth: float = 0.0
+    stochastic_depth: float = 0.0  # drop rate of the last block
+    # the teacher for distillation, which sees images of the full size; None trains on
+    # the labels alone
     teacher: Teacher | None = None
 
     def __post_init__(self) -> None:

@@ -15,21 +15,14 @@ from jax_resnet.model.weights import Leaf
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class RunningMetrics:
-    """Sums over images, so that their quotients are exact means.
+    """Sums over images, so that their quotients are exact means."""
 
-    Attributes:
-        loss: sum of the losses in nats, a float32 scalar. The others are int32 scalars.
-        top1: number of images whose label is the most probable class.
-        top5: number of images whose label is among the five most probable.
-        count: number of images.
-        bad_step: the first training step whose loss was not finite, or -1.
-    """
-
+    # sum of the losses in nats, a float32 scalar. The others are int32 scalars.
     loss: Leaf
-    top1: Leaf
-    top5: Leaf
-    count: Leaf
-    bad_step: Leaf
+    top1: Leaf  # number of images whose label is the most probable class
+    top5: Leaf  # number of images whose label is among the five most probable
+    count: Leaf  # number of images
+    bad_step: Leaf  # the first training step whose loss was not finite, or -1
 
     @classmethod
     def zeros(cls) -> "RunningMetrics":

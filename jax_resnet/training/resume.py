@@ -19,17 +19,11 @@ from jax_resnet.training.state import TrainState
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Where a run goes on.
+    """Where a run goes on."""
 
-    Attributes:
-        checkpoint: the latest checkpoint.
-        metadata: the metadata in the checkpoint.
-        changes: accepted changes of the config, in words.
-    """
-
-    checkpoint: Checkpoint
-    metadata: RunMetadata
-    changes: list[str]
+    checkpoint: Checkpoint  # the latest checkpoint
+    metadata: RunMetadata  # the metadata in the checkpoint
+    changes: list[str]  # accepted changes of the config, in words
 
     def is_finished(self, epochs: int) -> bool:
         """Whether all epochs are done, and with this very config."""

@@ -17,16 +17,12 @@ class Sam:
     distance relative to each parameter: ``T_w`` is ``|w| + 0.01`` elementwise, and 1
     for biases, as in their experiments.
 
-    Attributes:
-        rho: radius of the neighbourhood; 0 turns SAM off.
-        adaptive: use ASAM.
-
     Raises:
         UserError: if the radius is out of range.
     """
 
-    rho: float
-    adaptive: bool = False
+    rho: float  # radius of the neighbourhood; 0 turns SAM off
+    adaptive: bool = False  # use ASAM
 
     def __post_init__(self) -> None:
         if not 0 <= self.rho <= 100:

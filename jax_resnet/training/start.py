@@ -26,25 +26,16 @@ from jax_resnet.training.task import Say, Task
 
 @dataclass(frozen=True)
 class StartedRun:
-    """A run whose steps are compiled and whose images are loaded.
+    """A run whose steps are compiled and whose images are loaded."""
 
-    Attributes:
-        settings: the config, with a dtype that is not ``"auto"``.
-        learning_rates: learning rate of each epoch's last step.
-        steps: the compiled steps.
-        pipeline: their images.
-        carry: the state and the metrics of the unfinished epoch, on the devices.
-        metadata: the metadata so far.
-        progress: shown to people.
-    """
-
-    settings: ConfigDict
-    learning_rates: list[float]
+    settings: ConfigDict  # the config, with a dtype that is not ``"auto"``
+    learning_rates: list[float]  # learning rate of each epoch's last step
     steps: CompiledSteps
     pipeline: InputPipeline
+    # the state and the metrics of the unfinished epoch, on the devices
     carry: tuple[TrainState, RunningMetrics]
-    metadata: RunMetadata
-    progress: Progress
+    metadata: RunMetadata  # the metadata so far
+    progress: Progress  # shown to people
 
 
 def start_run(

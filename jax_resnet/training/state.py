@@ -16,20 +16,13 @@ from jax_resnet.model.weights import Arrays, Leaf, Weights, split
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """Everything that a training step changes.
+    """Everything that a training step changes."""
 
-    Attributes:
-        step: number of steps taken, an int32 scalar.
-        params: see :class:`~jax_resnet.model.weights.Weights`.
-        batch_stats: see :class:`~jax_resnet.model.weights.Weights`.
-        opt_state: the optimizer's state.
-        average: the moving average of the weights; None where the run keeps none.
-    """
-
-    step: Leaf
-    params: Arrays
+    step: Leaf  # number of steps taken, an int32 scalar
+    params: Arrays  # as in :class:`~jax_resnet.model.weights.Weights`
     batch_stats: Arrays
     opt_state: Any
+    # the moving average of the weights; None where the run keeps none
     average: Weights | None = None
 
     @property

@@ -27,25 +27,20 @@ Gradients = Callable[
 
 @dataclasses.dataclass(frozen=True)
 class StepOptions:
-    """Options of the training step.
+    """Options of the training step."""
 
-    Attributes:
-        accumulation: number of equal parts of the batch that are taken one after the
-            other; their gradients are averaged before the one update. BatchNorm sees
-            one part at a time.
-        average_statistics: BatchNorm sees the images of one device at a time, and the
-            running statistics are averaged over the devices.
-        skip_nonfinite: a batch whose loss or gradient is not finite changes nothing
-            but the number of steps taken, and its metrics count no images.
-        sam: sharpness-aware minimisation, which takes the gradients twice; None
-            leaves it out.
-        ema: the average of the weights that the state keeps; None keeps none.
-    """
-
+    # number of equal parts of the batch that are taken one after the other; their
+    # gradients are averaged before the one update. BatchNorm sees one part at a time.
     accumulation: int = 1
+    # BatchNorm sees the images of one device at a time, and the running statistics are
+    # averaged over the devices
     average_statistics: bool = False
+    # a batch whose loss or gradient is not finite changes nothing but the number of
+    # steps taken, and its metrics count no images
     skip_nonfinite: bool = False
+    # sharpness-aware minimisation, which takes the gradients twice; None leaves it out
     sam: Sam | None = None
+    # the average of the weights that the state keeps; None keeps none
     ema: Ema | None = None
 
 

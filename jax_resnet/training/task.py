@@ -14,38 +14,26 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Task:
-    """A run to train.
+    """A run to train."""
 
-    Attributes:
-        settings: a config, from :func:`jax_resnet.config.load`.
-        workdir: the run directory.
-        name: name of the run.
-        command: the command line that starts it, for the log.
-        accept_changes: whether an unfinished run may go on with a changed config.
-        say: takes lines for people; None prints them, and shows a bar on a terminal.
-    """
-
-    settings: ConfigDict
-    workdir: Path
+    settings: ConfigDict  # a config, from :func:`jax_resnet.config.load`
+    workdir: Path  # the run directory
     name: str
-    command: str
+    command: str  # the command line that starts it, for the log
+    # whether an unfinished run may go on with a changed config
     accept_changes: bool = False
+    # takes lines for people; None prints them, and shows a bar on a terminal
     say: Say | None = None
 
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended.
-
-    Attributes:
-        workdir: the run directory.
-        metadata: the metadata, with the history of the epochs.
-        stopped_by: why it stopped before the last epoch, such as ``SIGTERM`` or
-            ``time limit``; None if it is complete.
-    """
+    """How a run ended."""
 
     workdir: Path
-    metadata: RunMetadata
+    metadata: RunMetadata  # the metadata, with the history of the epochs
+    # why it stopped before the last epoch, such as ``SIGTERM`` or ``time limit``; None
+    # if it is complete
     stopped_by: str | None = None
 
     @property
