@@ -17,12 +17,9 @@ Answer = tuple[Float[np.ndarray, " classes"], Float[np.ndarray, "h4 w4 classes"]
 class Batcher:
     """Calls a model with all images that arrived during its last call.
 
-    An image that arrives alone is computed at once, without waiting for others.
-
-    Args:
-        explain: the model.
-        max_batch: greatest number of images in a call. A call has one image or exactly
-            this many, padded, so that the model is compiled for two sizes only.
+    An image that arrives alone is computed at once, without waiting for others. A call
+    has one image or exactly ``max_batch``, padded, so that the model is compiled for
+    two sizes only.
     """
 
     def __init__(self, explain: Explain, *, max_batch: int):

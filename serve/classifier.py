@@ -16,15 +16,7 @@ HERE = Path(__file__).parent
 
 
 class Classifier:
-    """Classifies uploads, from many threads at a time.
-
-    Attributes:
-        predictor: the model, with its metadata.
-
-    Args:
-        predictor: the model.
-        max_batch: greatest number of images in a call of the model.
-    """
+    """Classifies uploads, from many threads at a time."""
 
     def __init__(self, predictor: Predictor, *, max_batch: int):
         self.predictor = predictor
@@ -40,14 +32,10 @@ class Classifier:
             self.predictor.explain(np.zeros(shape, np.uint8))
 
     def __call__(self, source: Path | bytes, fit: Fit) -> Prediction:
-        """Classifies an upload.
+        """Classifies an upload: an image file, or its contents.
 
-        Args:
-            source: an image file, or its contents.
-            fit: how an image that is not square is made so.
-
-        Raises:
-            UnusableImageError: if it cannot be read as an image.
+        ``fit`` is how an image that is not square is made so. Raises
+        :class:`UnusableImageError` if it cannot be read as an image.
         """
         info = self.predictor.info
         image = read(source, info.image_shape, fit, border=self._border)

@@ -18,10 +18,7 @@ _SET_OPACITY = "v => document.documentElement.style.setProperty('--map-opacity',
 def build(classifier: Classifier, *, max_queue: int, concurrency: int) -> gr.Blocks:
     """Builds the page, and the API endpoint ``/predict``.
 
-    Args:
-        classifier: the model.
-        max_queue: requests that may wait; further ones get HTTP 503.
-        concurrency: requests processed at the same time.
+    At most ``max_queue`` requests wait; further ones get HTTP 503.
     """
     with gr.Blocks(
         title=classifier.title, analytics_enabled=False, delete_cache=(600, 3600)

@@ -59,12 +59,7 @@ for the chosen class</figcaption>
 def top_classes(
     probabilities: Float[np.ndarray, " classes"], info: DatasetInfo
 ) -> tuple[list[ClassConfidence], np.ndarray]:
-    """Returns the most probable classes, and their indices.
-
-    Args:
-        probabilities: one for each class.
-        info: the data set, with the names of the classes.
-    """
+    """Returns the most probable classes, and their indices."""
     order = np.argsort(-probabilities, kind="stable")[:TOP]
     classes = [
         ClassConfidence(

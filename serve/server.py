@@ -33,12 +33,7 @@ _STOPPING = JSONResponse(
 
 
 class LimitBody:
-    """ASGI middleware: answers HTTP 413 to a request with a larger body.
-
-    Args:
-        app: the application.
-        limit: greatest size of a body in bytes.
-    """
+    """ASGI middleware: answers HTTP 413 to a request with a larger body."""
 
     def __init__(self, app: ASGIApp, limit: int):
         self._app = app
@@ -67,9 +62,7 @@ class LimitBody:
 class Drain:
     """ASGI middleware that counts the clients being served, and can refuse new ones.
 
-    Args:
-        app: the application.
-        unfinished: returns how many accepted requests have no answer yet.
+    ``unfinished`` returns how many accepted requests have no answer yet.
     """
 
     def __init__(self, app: ASGIApp, unfinished: Callable[[], int]):
@@ -101,12 +94,7 @@ class Drain:
 
 
 class Server(uvicorn.Server):
-    """Stops when every accepted request has been answered, or after ``grace`` seconds.
-
-    Args:
-        app: the application.
-        grace: seconds for the open requests when a signal stops the server.
-    """
+    """Stops when all accepted requests are answered, or after ``grace`` seconds."""
 
     def __init__(self, app: Drain, *, grace: float = GRACE):
         config = uvicorn.Config(
@@ -131,12 +119,7 @@ class Server(uvicorn.Server):
 
 
 def create(classifier: Classifier, options: argparse.Namespace) -> Drain:
-    """Builds the application.
-
-    Args:
-        classifier: the model.
-        options: the command line of ``app.py``.
-    """
+    """Builds the application from the command line's options."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     started = time.monotonic()
 
@@ -175,13 +158,7 @@ def create(classifier: Classifier, options: argparse.Namespace) -> Drain:
 def serve(
     classifier: Classifier, listener: socket.socket, options: argparse.Namespace
 ) -> None:
-    """Serves until a signal comes.
-
-    Args:
-        classifier: the model, compiled.
-        listener: a bound socket.
-        options: the command line of ``app.py``.
-    """
+    """Serves on a bound socket until a signal comes."""
     server = Server(create(classifier, options))
     listener.listen(server.config.backlog)
     host, port = listener.getsockname()[:2]

@@ -36,20 +36,13 @@ def read(
     *,
     border: tuple[int, ...],
 ) -> UInt8[np.ndarray, "h w c"]:
-    """Decodes an upload and scales it.
+    """Decodes an upload, a file or its contents, and scales it.
 
     The image is turned upright by its EXIF orientation. Of an animation the first frame
-    is read. Transparent parts become white.
-
-    Args:
-        source: a file, or its contents.
-        shape: height, width and channels (1 or 3) of the result.
-        fit: ``"crop"`` takes the largest part in the middle, ``"pad"`` the whole image.
-        border: the colour that ``"pad"`` adds, one value for each channel.
-
-    Raises:
-        UnusableImageError: if it is not an undamaged image of one of :data:`FORMATS`,
-            or has more than :data:`MAX_PIXELS` pixels.
+    is read. Transparent parts become white. ``fit`` is ``"crop"``, the largest part in
+    the middle, or ``"pad"``, the whole image with a border of this colour. Raises
+    :class:`UnusableImageError` if it is not an undamaged image of one of
+    :data:`FORMATS`, or has more than :data:`MAX_PIXELS` pixels.
     """
     with _readable_errors():
         image = Image.open(

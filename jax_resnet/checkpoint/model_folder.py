@@ -83,9 +83,7 @@ def write(folder: Path, model: StoredModel) -> None:
 def read(folder: Path) -> StoredModel:
     """Reads both files and checks them against their digests.
 
-    Raises:
-        UserError: if anything is not what was written, or another version of this
-            package wrote it.
+    Raises :class:`UserError` if anything differs, or another version wrote it.
     """
     try:
         values = json.loads((folder / CONFIG).read_bytes())

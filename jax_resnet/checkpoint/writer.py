@@ -25,10 +25,8 @@ from jax_resnet.runtime.errors import UserError
 class CheckpointWriter:
     """Saves steps in the background, and keeps the best and the latest ones.
 
-    Args:
-        workdir: the run directory, without damaged checkpoints (see
-            :func:`~jax_resnet.checkpoint.store.find_damaged`).
-        keep_latest: number of latest steps to keep.
+    The run directory must be free of damaged checkpoints, see
+    :func:`~jax_resnet.checkpoint.store.find_damaged`.
     """
 
     def __init__(self, workdir: Path, *, keep_latest: int = 2):
@@ -65,16 +63,10 @@ class CheckpointWriter:
     ) -> None:
         """Starts saving a step, once the save before it is complete.
 
-        Args:
-            step: number of training steps taken.
-            model: parameters and BatchNorm statistics by name.
-            training: the rest of the training state by name.
-            metadata: JSON.
-            metrics: the metrics of the epoch that ends with this step, which make it a
-                candidate for the best; None within an epoch.
-
-        Raises:
-            UserError: if this save or the one before it fails.
+        ``model`` has parameters and BatchNorm statistics, ``training`` the rest of the
+        state, by name. ``metadata`` is JSON. The metrics are those of the epoch that
+        ends with this step and make it a candidate for the best; None within an epoch.
+        Raises :class:`UserError` if this save or the one before it fails.
         """
         self.wait()
         trees = {"model": model, "training": training}

@@ -21,11 +21,8 @@ _log = logging.getLogger(__name__)
 def load_or_make(path: Path, fingerprint: str, make: Callable[[], Arrays]) -> Arrays:
     """Returns the arrays stored in a file; makes and stores them if they are not.
 
-    Args:
-      path: the file; its folders are created.
-      fingerprint: identifies what the arrays were made from. A file with another
-        fingerprint is made again.
-      make: makes the arrays. Several processes may do so at once; that is harmless.
+    The fingerprint identifies what the arrays were made from: a file with another one
+    is made again. Several processes may do so at once.
     """
     arrays = _load(path, fingerprint)
     if arrays is None:

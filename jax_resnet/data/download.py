@@ -29,16 +29,9 @@ def verify(path: Path, sha256: str) -> None:
 def download(url: str, path: Path, *, sha256: str, size: int, remedy: str) -> None:
     """Downloads a file, with a progress bar where standard error is a terminal.
 
-    Args:
-      url: the address of the file.
-      path: where to put it, once it is complete and verified.
-      sha256: its SHA-256, in hexadecimal.
-      size: bytes expected, for the progress bar.
-      remedy: says what the user can do; every error ends with it.
-
-    Raises:
-      UserError: the server does not answer, or the file arrives damaged.
-      OSError: ``path`` cannot be written.
+    The file appears at ``path`` once it is complete and has the SHA-256 (hexadecimal).
+    ``size`` is in bytes. Every :class:`UserError` ends with the remedy. Raises OSError
+    if ``path`` cannot be written.
     """
     digest = hashlib.sha256()
     bar = tqdm(desc=path.name, total=size, unit="B", unit_scale=True, disable=None)

@@ -29,17 +29,11 @@ _log = logging.getLogger(__name__)
 
 
 def prepare(name: str, data_dir: Path) -> None:
-    """Prepares a data set in TFDS's folder.
+    """Prepares one of :data:`NAMES` in TFDS's folder.
 
     The archive is downloaded to ``data_dir/downloads/manual`` if it is not there.
-
-    Args:
-      name: one of :data:`NAMES`.
-      data_dir: TFDS's folder of data sets.
-
-    Raises:
-      UserError: there is no network, the archive is damaged, or the folder cannot be
-        written.
+    Raises :class:`UserError` if it cannot be downloaded, is damaged, or the folder
+    cannot be written.
     """
     stock = tfds.builder_cls(name)
     target = data_dir / name / str(stock.VERSION)

@@ -47,11 +47,4 @@ class Source(ABC):
 
     @abstractmethod
     def decode(self, split: str) -> Arrays:
-        """Decodes a stored split.
-
-        Returns:
-          Images, uint8 [n, h, w, c], and labels, int32 [n], in stored order.
-
-        Raises:
-          UserError: the data is damaged.
-        """
+        """Decodes a stored split in its order; UserError if it is damaged."""

@@ -19,10 +19,7 @@ from jax_resnet.runtime.files import cache_folder
 def open_source(name: str, data_dir: str | None) -> Source:
     """Opens a data set; prepares CIFAR-10 or CIFAR-100 first if it is missing.
 
-    Takes the arguments of :func:`jax_resnet.data.describe`.
-
-    Raises:
-      UserError: the data set is unknown, missing or damaged.
+    Takes and raises what :func:`jax_resnet.data.describe` does.
     """
     if name == synthetic.NAME:
         return synthetic.Synthetic()

@@ -21,15 +21,10 @@ class Slice(NamedTuple):
 def resolve(expression: str, shard_lengths: Mapping[str, Sequence[int]]) -> list[Slice]:
     """Resolves a TFDS split expression such as ``train[:80%]+test[100:]``.
 
-    Args:
-      expression: see https://www.tensorflow.org/datasets/splits.
-      shard_lengths: for each stored split the number of images in each of its files.
-
-    Returns:
-      Slices in the order of the expression, without empty ones.
-
-    Raises:
-      UserError: the expression is wrong, or selects no image.
+    See https://www.tensorflow.org/datasets/splits. ``shard_lengths`` has the number of
+    images in each file of each stored split. Returns slices in the order of the
+    expression, without empty ones. Raises :class:`UserError` if the expression is wrong
+    or selects no image.
     """
     import tensorflow_datasets as tfds  # slow, and not always needed
 
@@ -72,15 +67,11 @@ def overlap(one: str, other: str, shard_lengths: Mapping[str, Sequence[int]]) ->
 def holdout_mask(
     images: UInt8[np.ndarray, "n h w c"], labels: Int32[np.ndarray, " n"], count: int
 ) -> Bool[np.ndarray, " n"]:
-    """Chooses the images to hold out, stratified by class.
+    """Chooses ``count`` images to hold out, stratified by class.
 
-    The images of each class are sorted by a hash of their pixels, and the last of
-    them are held out. The choice thus depends on the images and not on their order.
-    The share of a class is rounded by largest remainders, ties in favour of the lower
-    class.
-
-    Returns:
-      A mask that is True for ``count`` images, 0 <= count < n.
+    The images of each class are sorted by a hash of their pixels, and the last of them
+    are held out, so the choice does not depend on the order of the images. The share of
+    a class is rounded by largest remainders, ties in favour of the lower class.
     """
     hashes = b"".join(
         hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest()

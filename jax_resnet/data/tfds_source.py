@@ -107,18 +107,11 @@ def _read_records(path: Path, length: int) -> Iterator[bytes]:
 
 
 def open_prepared(name: str, data_dir: Path) -> TfdsSource | None:
-    """Opens a prepared data set.
+    """Opens a prepared data set in its newest version.
 
-    Args:
-      name: ``name[/configuration][:version]``, as TFDS writes it.
-      data_dir: the folder of prepared data sets.
-
-    Returns:
-      The data set in its newest version, or None if TFDS knows it and it is not
-      prepared.
-
-    Raises:
-      UserError: the name is unknown, or the data set is damaged or of another kind.
+    ``name`` is ``name[/configuration][:version]``, as TFDS writes it. Returns None if
+    TFDS knows the data set and it is not prepared. Raises :class:`UserError` if the
+    name is unknown, or the data set is damaged or of another kind.
     """
     parsed = re.fullmatch(r"(\w+)(/[\w.-]+)?(:\d+\.\d+\.\d+)?", name)
     known = tfds.list_builders(with_community_datasets=False)

@@ -23,12 +23,9 @@ _log = logging.getLogger(__name__)
 def select(kind: str, option: str = "--config.train.device") -> jax.Device:
     """Selects the first device of a kind as JAX's default; call it before any other.
 
-    Args:
-        kind: ``"gpu"``, ``"cpu"``, or ``"auto"`` for a GPU if there is one.
-        option: name of the command-line option, for error messages.
-
-    Raises:
-        UserError: if the kind is unknown, or there is no such device.
+    The kind is ``"gpu"``, ``"cpu"``, or ``"auto"`` for a GPU if there is one.
+    ``option`` names the command-line option for the :class:`UserError` that there is no
+    such device.
     """
     if kind not in ("auto", "gpu", "cpu"):
         raise UserError(f"{option} must be 'auto', 'gpu' or 'cpu', not {kind!r}")
@@ -86,13 +83,9 @@ def compiler_options(device: jax.Device, *, alone: bool) -> list[CompilerOptions
 
     On a CPU, jaxlib 0.12 gives convolutions to YNNPACK; a training step is faster with
     Eigen's (``benchmarks/README.md``). On a GPU, a call that loops over steps becomes
-    one CUDA graph if graphs may contain convolutions and loops. ``XLA_FLAGS`` that the
+    one CUDA graph if graphs may contain convolutions and loops. Programs of several
+    GPUs (not ``alone``) communicate, and keep XLA's default. ``XLA_FLAGS`` that the
     user has set take precedence.
-
-    Args:
-        device: the device to compile for.
-        alone: whether the program runs on this device alone. Programs of several GPUs
-            communicate, and keep XLA's default.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     default = CompilerOptions("XLA's default", {})
@@ -127,10 +120,8 @@ def _is_accepted(device: jax.Device, options: tuple[tuple[str, str], ...]) -> bo
 def cache_compilations(directory: str, device: jax.Device) -> None:
     """Keeps compiled programs on disk for the next start; without a cache if it fails.
 
-    Args:
-        directory: "" for ``$JAX_COMPILATION_CACHE_DIR``, or else
-            ``$XDG_CACHE_HOME/jax_resnet/xla``.
-        device: the device that programs are compiled for.
+    ``directory`` is "" for ``$JAX_COMPILATION_CACHE_DIR``, or else
+    ``$XDG_CACHE_HOME/jax_resnet/xla``.
     """
     default = cache_folder() / "xla" / device.platform
     path = Path(directory or os.environ.get("JAX_COMPILATION_CACHE_DIR") or default)

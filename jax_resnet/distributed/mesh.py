@@ -36,12 +36,9 @@ class DeviceMesh:
     def select(cls, kind: str, count: int = 0) -> "DeviceMesh":
         """Selects the first devices of a kind; call it before anything is computed.
 
-        Args:
-            kind: as for :func:`jax_resnet.distributed.device.select`.
-            count: number of devices; 0 takes all.
-
-        Raises:
-            UserError: if there are too few, or a process would have none.
+        The kind is that of :func:`jax_resnet.distributed.device.select`; a count of 0
+        takes all. Raises :class:`UserError` if there are too few, or a process would
+        have none.
         """
         platform = device.select(kind).platform
         found = tuple(d for d in jax.devices() if d.platform == platform)
@@ -116,10 +113,8 @@ class DeviceMesh:
     ) -> Callable[..., Any]:
         """Maps a function over the devices, each with its parts of the arguments.
 
-        Args:
-            function: may use collectives along :attr:`axis_name`, and must return the
-                same on each device.
-            layouts: layout of each argument.
+        The function may use collectives along :attr:`axis_name`, and must return the
+        same on each device. There is a layout for each argument.
         """
         if self.count == 1:
             return function

@@ -65,11 +65,8 @@ class Processes:
         """Runs a block that succeeds in all processes or fails in all.
 
         The block gets a dictionary. What it puts there, JSON by name, must be the same
-        in all processes.
-
-        Raises:
-            UserError: what the block raised in this process or another, or the name of
-                an item that differs.
+        in all processes. Raises :class:`UserError` with what the block raised in any
+        process, or the name of an item that differs.
         """
         must_match: dict[str, Any] = {}
         failure: UserError | None = None
@@ -108,14 +105,8 @@ class Processes:
     def vote(self, devices: DeviceMesh, stop: bool, seconds_per_step: float) -> Any:
         """Takes the maximum over all processes, once all have voted.
 
-        Args:
-            devices: the devices of all processes.
-            stop: whether this process wants to stop.
-            seconds_per_step: the time that this process has measured.
-
-        Returns:
-            ``[stop, seconds_per_step]``, float32. With several processes it is on the
-            devices, ready when the calls queued before it are done.
+        Returns ``[stop, seconds_per_step]``, float32. With several processes it is on
+        the devices, ready when the calls queued before it are done.
         """
         votes = np.array([[stop, seconds_per_step]], np.float32)
         if self.count == 1:
@@ -155,15 +146,9 @@ def join(
 ) -> Processes:
     """Connects the processes; call it before JAX looks for devices.
 
-    Args:
-        kind: as for :func:`jax_resnet.distributed.device.select`.
-        coordinator: address of the first process, ``HOST:PORT``. None has JAX find all
-            three in the environment that SLURM, Open MPI or Kubernetes set.
-        num_processes: number of processes.
-        process_id: index of this one.
-
-    Raises:
-        UserError: if they cannot be found, or cannot be reached.
+    The coordinator is the address of the first process, ``HOST:PORT``. With None, JAX
+    finds all three in the environment that SLURM, Open MPI or Kubernetes set. Raises
+    :class:`UserError` if they cannot be found or reached.
     """
     # :mod:`jax_resnet.runtime.signals` handles signals.
     jax.config.update("jax_enable_preemption_service", False)

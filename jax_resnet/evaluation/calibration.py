@@ -46,11 +46,8 @@ def expected_calibration_error(
 ) -> float:
     """Returns the mean over images of |accuracy - mean confidence| of the image's bin.
 
-    Guo et al. 2017, equations 1 to 3, with their 15 bins.
-
-    Args:
-        confidence: probability of each image's predicted class.
-        correct: whether the prediction is the label.
+    Guo et al. 2017, equations 1 to 3, with their 15 bins. The confidence is the
+    probability of the predicted class.
     """
     # A bin's count times its gap is the difference of two sums.
     gaps = np.bincount(_bin_indices(confidence), correct - confidence)

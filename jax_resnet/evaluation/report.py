@@ -12,12 +12,7 @@ Report = Mapping[str, Any]
 
 
 def render(report: Report, pictures: str) -> str:
-    """Returns the page of one model.
-
-    Args:
-        report: the content of the JSON file.
-        pictures: the folder of the pictures, relative to the page.
-    """
+    """Returns the page of one model, whose pictures are in a folder beside it."""
     calibration = report["calibration"]
     risks = [
         [f"{100 * float(coverage):.0f} %", _percent(risk)]

@@ -113,16 +113,9 @@ def evaluate(
 ) -> Evaluation:
     """Computes all results from the logits of a split.
 
-    Args:
-        logits: one row for each image.
-        labels: the class of each image.
-        info: the data set, which names the classes.
-        split: name of the split.
-        held_out: logits and labels of images that were held out of training, to fit
-            the temperature on. Without them it is cross-validated on the split.
-
-    Raises:
-        UserError: if a logit is not finite, or there is only one image.
+    ``held_out`` are logits and labels of images that were held out of training, to fit
+    the temperature on. Without them it is cross-validated on the split. Raises
+    :class:`UserError` if a logit is not finite, or there is only one image.
     """
     if not np.isfinite(logits).all():
         raise UserError("the model's logits are not finite: use another checkpoint")
@@ -154,13 +147,8 @@ def compare(
 ) -> dict[str, Any]:
     """Compares several models on the same images, and evaluates their ensemble.
 
-    Args:
-        names: one for each model.
-        evaluations: one for each model.
-        split: name of the split.
-
-    Returns:
-        Spread of the top-1, ensemble, and a paired test of each two models, for JSON.
+    Returns the spread of the top-1, the ensemble and a paired test of each two models,
+    for JSON.
     """
     first = evaluations[0]
     mean, deviation, interval = mean_over_runs([e.top1 for e in evaluations])

@@ -18,11 +18,8 @@ def bootstrap_intervals(
 ) -> list[Interval]:
     """Returns percentile bootstrap intervals of the mean of each column.
 
-    Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3.
-
-    Args:
-        values: k values for each of n images, at least two, such as losses.
-        seed: of the resampling of images, which all columns share.
+    Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3. The
+    values are k for each of n images, at least two; all columns share the resamples.
     """
     low, high = stats.bootstrap(
         (values,),

@@ -43,15 +43,7 @@ def imported_metadata(
     title: str,
     command: str,
 ) -> RunMetadata:
-    """Returns the metadata of an imported model, as those of a run without epochs.
-
-    Args:
-        architecture: the model's.
-        arrays: parameters and statistics by their names in a checkpoint.
-        info: the data set that the model classifies.
-        title: name of the model.
-        command: the command line that imported it.
-    """
+    """Returns the metadata of an imported model, as those of a run without epochs."""
     model: dict[str, Any] = {**architecture}
     del model["num_classes"], model["in_channels"]
     data = {

@@ -12,11 +12,7 @@ from jax_resnet.runtime.files import write_atomically
 
 
 def write(predictor: Predictor, path: Path) -> None:
-    """Writes the graph; its metadata have the class names as JSON under ``classes``.
-
-    Raises:
-        UserError: if the file cannot be written.
-    """
+    """Writes the graph; its metadata have the class names as JSON under ``classes``."""
     import onnx
 
     from jax_resnet.formats import onnx_graph

@@ -25,14 +25,7 @@ def build(
     depth: int,
     temperature: float,
 ) -> onnx.ModelProto:
-    """Builds the graph, which computes in float32.
-
-    Args:
-        arrays: parameters and statistics by dotted name, such as ``head.kernel``.
-        info: the shape and normalisation of the images.
-        depth: the network's number of layers.
-        temperature: divisor of the logits.
-    """
+    """Builds the graph, which computes in float32, from arrays by dotted name."""
     graph = _Graph(arrays)
     x = graph.normalization("images", info)
     x = graph.add("Relu", "stem.relu", graph.convolution("stem", x, 1))

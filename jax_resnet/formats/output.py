@@ -14,11 +14,8 @@ from jax_resnet.runtime.errors import UserError
 def new_output(path: Path) -> Iterator[Path]:
     """Gives a temporary path for a file or folder, which moves to ``path`` at the end.
 
-    If the block raises, nothing is left. An existing file is never overwritten.
-
-    Raises:
-        UserError: if ``path`` exists, or its parent does not.
-        OSError: if the parent cannot be written.
+    If the block raises, nothing is left. Raises :class:`UserError` if ``path`` exists
+    or its parent does not, and OSError if the parent cannot be written.
     """
     _check_free(path)
     if not path.parent.is_dir():

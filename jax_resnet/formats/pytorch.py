@@ -25,9 +25,8 @@ TORCH_SUFFIXES = (".pt", ".pth")
 def write(predictor: Predictor, path: Path) -> None:
     """Writes the ``state_dict``.
 
-    Raises:
-        UserError: if the shortcuts are not projections, the file's name has another
-            ending, PyTorch is needed and missing, or the file cannot be written.
+    Raises :class:`UserError` if the shortcuts are not projections, the file's name has
+    another ending, PyTorch is needed and missing, or the file cannot be written.
     """
     if path.suffix not in (".safetensors", *TORCH_SUFFIXES):
         raise UserError(
@@ -56,11 +55,8 @@ def load(path: Path, predictor: Predictor) -> Predictor:
 def read(path: Path) -> tuple[Architecture, dict[str, np.ndarray]]:
     """Reads a ``state_dict``: bare, or under the key ``state_dict`` or ``model``.
 
-    Returns:
-        The architecture, and the arrays by their names in a checkpoint.
-
-    Raises:
-        UserError: if the file cannot be read, or is not of a network of this family.
+    Returns the architecture, and the arrays by their names in a checkpoint. Raises
+    :class:`UserError` if it cannot be read, or is not of a network of this family.
     """
     if not path.is_file():
         raise UserError(f"no file {str(path)!r}: give a state_dict of PyTorch")

@@ -26,12 +26,8 @@ _NORM = {
 def to_torch(arrays: Mapping[str, np.ndarray], *, step: int) -> dict[str, np.ndarray]:
     """Converts a model to a ``state_dict`` that loads with ``strict=True``.
 
-    Args:
-        arrays: parameters and statistics by dotted name, such as ``head.kernel``.
-        step: number of training steps, which each BatchNorm of PyTorch counts.
-
-    Raises:
-        UserError: if the shortcuts are not projections.
+    ``step`` is the number of batches that each BatchNorm of PyTorch counts. Raises
+    :class:`UserError` if the shortcuts are not projections.
     """
     blocks = {name.split(".")[1] for name in arrays if name.startswith("blocks.")}
     names = dict(_names(len(blocks) // 3))
@@ -56,13 +52,9 @@ def from_torch(
 ) -> tuple[Architecture, dict[str, np.ndarray]]:
     """Converts a ``state_dict`` to a model. A prefix ``module.`` is dropped.
 
-    :class:`~jax_resnet.predict.Predictor` checks the shapes.
-
-    Returns:
-        The architecture, from the shapes, and float32 arrays by dotted name.
-
-    Raises:
-        UserError: if a tensor is missing or superfluous, or has no floats.
+    Returns the architecture, from the shapes, and float32 arrays by dotted name, whose
+    shapes :class:`~jax_resnet.predict.Predictor` checks. Raises :class:`UserError` if a
+    tensor is missing or superfluous, or has no floats.
     """
     tensors = {name.removeprefix("module."): array for name, array in tensors.items()}
     first = [re.match(r"layer1\.(\d{1,3})\.", name) for name in tensors]

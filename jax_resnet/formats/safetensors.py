@@ -9,11 +9,7 @@ from jax_resnet.runtime.files import write_atomically
 
 
 def write(predictor: Predictor, path: Path) -> None:
-    """Writes the folder.
-
-    Raises:
-        OSError: if it cannot be written.
-    """
+    """Writes the folder."""
     path.mkdir()
     model_folder.write(path, predictor.stored)
     write_atomically(path / "README.md", model_card.render(predictor.stored).encode())

@@ -19,9 +19,6 @@ def write(predictor: Predictor, path: Path) -> None:
     """Writes the function from uint8 images [b, h, w, c] to float32 probabilities.
 
     It takes batches of any size and runs on CPU and CUDA.
-
-    Raises:
-        UserError: if the file cannot be written.
     """
     (batch,) = export.symbolic_shape("b")
     images = jax.ShapeDtypeStruct((batch, *predictor.info.image_shape), jnp.uint8)

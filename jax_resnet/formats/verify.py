@@ -25,8 +25,7 @@ def check_finite(predictor: Predictor) -> None:
 def compare_arrays(loaded: Predictor, predictor: Predictor) -> int:
     """Compares two models array by array; returns the number of arrays.
 
-    Raises:
-        UserError: if weights, metadata, step or temperature differ.
+    Raises :class:`UserError` if weights, metadata, step or temperature differ.
     """
     found, expected = loaded.stored, predictor.stored
     same = (found.metadata, found.step, found.temperature) == (
@@ -44,13 +43,9 @@ def compare_outputs(
 ) -> tuple[float, int]:
     """Compares two models' probabilities, for a single image and for large batches.
 
-    Returns:
-        The greatest difference of a probability, and the number of images whose top-1
-        class differs because two classes are equally probable, to within :data:`TIE`.
-
-    Raises:
-        UserError: if top-1 differs for another reason, or a probability by more than
-            :data:`TOLERANCE`.
+    Returns the greatest difference of a probability, and the number of images whose
+    top-1 class differs because two classes are equally probable, to within :data:`TIE`.
+    Raises :class:`UserError` for any other difference, beyond :data:`TOLERANCE`.
     """
     expected = predictor.predict(images)
     starts = range(1, len(images), BATCH)
@@ -74,14 +69,8 @@ def comparison_images(
 ) -> tuple[UInt8[np.ndarray, "n h w c"], str]:
     """Returns the images that a run was evaluated on, or random ones without its data.
 
-    Nothing is downloaded or prepared.
-
-    Args:
-        metadata: the run's.
-        data_dir: folder of prepared data sets; None means the run's.
-
-    Returns:
-        The images and their description, with the reason if they are random.
+    Nothing is downloaded or prepared. ``data_dir`` None means the run's own. With the
+    images comes their description, with the reason if they are random.
     """
     info, settings = metadata.dataset, metadata.config["data"]
     name, split = settings["name"], metadata.run.eval_name

@@ -43,13 +43,10 @@ class BatchNorm(nnx.BatchNorm):
     def __call__(
         self, x: Float[Array, "n h w c"], *, train: bool, rectify: bool = False
     ) -> Float[Array, "n h w c"]:
-        """Normalises ``x``.
+        """Normalises ``x``; ``rectify`` returns the ReLU of the result.
 
-        Args:
-            x: images or features.
-            train: uses the statistics of the batch, and updates the running ones;
-                otherwise uses the running ones.
-            rectify: returns the ReLU of the result.
+        In training it uses the statistics of the batch and updates the running ones,
+        else it uses those.
         """
         if not train or not self.use_fast_variance:
             y = super().__call__(x, use_running_average=not train)
@@ -74,18 +71,12 @@ def normalize(
 ) -> tuple[Float[Array, "n h w c"], Float32[Array, " c"], Float32[Array, " c"]]:
     """Computes ``(x - mean) / sqrt(var + epsilon) * scale + bias``.
 
-    Args:
-        x: activations of any float dtype, which is also that of the result.
-        scale: factor of each channel.
-        bias: offset of each channel.
-        epsilon: keeps the divisor from zero.
-        axis_name: mesh axis over whose devices mean and variance are taken; None takes
-            them over ``x`` alone.
-        rectify: returns the ReLU of the result.
+    ``x`` has any float dtype, which is also that of the result. Mean and variance are
+    taken over the devices of the mesh axis, or over ``x`` alone if that is None.
+    ``rectify`` returns the ReLU of the result.
 
-    Returns:
-        The result, and mean and biased variance of each channel. Gradients flow
-        through the result alone.
+    Returns the result, and mean and biased variance of each channel. Gradients flow
+    through the result alone.
     """
     return _forward(x, scale, bias, epsilon, axis_name, rectify)[0]
 

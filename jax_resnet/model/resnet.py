@@ -214,29 +214,21 @@ class ResNet(nnx.Module):
         train: bool = False,
         block_weights: Float[Array, "n blocks"] | None = None,
     ) -> Float[Array, "n classes"]:
-        """Returns the logits.
+        """Returns the logits of images that are normalised as the training images were.
 
-        Args:
-            images: normalised as the training images were.
-            train: BatchNorm uses the statistics of the batch and updates the running
-                ones, instead of using these.
-            block_weights: multiply what each block adds to its shortcut, for each
-                image; None is 1.
+        In training, BatchNorm uses the statistics of the batch and updates the running
+        ones. ``block_weights`` multiply what each block adds to its shortcut, for each
+        image.
         """
         x = self.features(images, train=train, block_weights=block_weights)
         return self.head(jnp.mean(x, axis=(1, 2), dtype=jnp.float32))
 
 
 def initialize(key: jax.Array | None, **settings: Any) -> ResNet:
-    """Builds a ResNet with random weights.
+    """Builds a ResNet with random weights from the fields of :class:`ResNetConfig`.
 
-    Args:
-        key: concrete PRNG key. None is for :func:`jax.eval_shape`, which then takes a
-            third of the time.
-        **settings: fields of :class:`ResNetConfig`.
-
-    Raises:
-        UserError: if a setting is out of range.
+    The key must be concrete. None is for :func:`jax.eval_shape`, which then takes a
+    third of the time. Raises :class:`UserError` if a setting is out of range.
     """
     rngs = _NoKeys() if key is None else nnx.Rngs(key)
     return ResNet(ResNetConfig(**settings), rngs=rngs)

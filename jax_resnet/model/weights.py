@@ -51,14 +51,10 @@ def to_arrays(tree: Any) -> dict[str, np.ndarray]:
 
 
 def from_arrays(template: T, arrays: Mapping[str, np.ndarray]) -> T:
-    """Builds a pytree of the template's structure from arrays with its paths.
+    """Builds a pytree of the template's structure from arrays by dotted path.
 
-    Args:
-        template: a pytree of arrays, or of shapes and dtypes.
-        arrays: by dotted path.
-
-    Raises:
-        UserError: if a path is missing or left over, or a shape or dtype differs.
+    The template has arrays, or shapes and dtypes. Raises :class:`UserError` if a path
+    is missing or left over, or a shape or dtype differs.
     """
     expected = _by_path(template)
     if different := set(expected) ^ set(arrays):

@@ -23,13 +23,7 @@ class Final:
 def render_log(
     info: RunInfo, history: Sequence[EpochRecord], final: Final | None
 ) -> str:
-    """Returns the text of ``log.md``.
-
-    Args:
-        info: what is run, and where.
-        history: the records of all epochs so far.
-        final: how the run ended; None while it is running.
-    """
+    """Returns the text of ``log.md``; ``final`` is None while the run is running."""
     best = best_epoch(history)
     done = f"{len(history)} of {info.epochs}"
     complete = final is not None and final.complete

@@ -39,12 +39,8 @@ def is_complete(workdir: Path) -> bool:
 class Report:
     """Keeps the files of a run directory up to date.
 
-    Args:
-        workdir: the run directory, which is made if it is missing.
-        metadata: metadata of the run, just begun or restored.
-
-    Raises:
-        UserError: if a file cannot be written, here and in all methods.
+    The directory is made if it is missing. All methods raise :class:`UserError` if a
+    file cannot be written.
     """
 
     def __init__(self, workdir: Path, metadata: RunMetadata):
@@ -72,12 +68,7 @@ class Report:
             self._draw(metadata)
 
     def finish(self, metadata: RunMetadata, *, complete: bool) -> None:
-        """Writes the final figures.
-
-        Args:
-            metadata: metadata of the run.
-            complete: whether all epochs are done.
-        """
+        """Writes the final figures, which say whether all epochs are done."""
         final = Final(complete, metadata.clock.wall, metadata.compile_seconds)
         self._write_texts(metadata, final)
         self._draw(metadata)

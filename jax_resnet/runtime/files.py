@@ -13,13 +13,9 @@ from jax_resnet.runtime.errors import UserError
 def new_file(path: Path, *, shared: bool = False) -> Iterator[BinaryIO]:
     """Opens a file that replaces ``path`` once it is whole and on the disk.
 
-    Args:
-        path: a path in an existing folder.
-        shared: other processes may be writing ``path`` as well. Without it, the next
-            process overwrites what a killed one has left.
-
-    Raises:
-        OSError: if it cannot be written; ``path`` is then as it was.
+    With ``shared``, other processes may be writing ``path`` as well. Without it, the
+    next process overwrites what a killed one has left. If it raises OSError, ``path``
+    is as it was.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid() if shared else 'tmp'}")
     try:
@@ -36,10 +32,8 @@ def new_file(path: Path, *, shared: bool = False) -> Iterator[BinaryIO]:
 def write_atomically(path: Path, data: bytes) -> None:
     """Replaces a file at once, so that readers see its old content or the new.
 
-    Links and devices such as ``/dev/stdout`` are written to as they are.
-
-    Raises:
-        UserError: if it cannot be written; the file is then as it was.
+    Links and devices such as ``/dev/stdout`` are written to as they are. If it raises
+    :class:`UserError`, the file is as it was.
     """
     with write_errors_explained(path):
         if path.is_symlink() or (path.exists() and not path.is_file()):

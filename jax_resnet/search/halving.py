@@ -31,11 +31,9 @@ from jax_resnet.training.task import Task
 
 
 def promote(scores: Mapping[str, float | None], keep: float) -> list[str]:
-    """Returns the names of the best scores, best first.
+    """Returns the names of the best scores, best first; None is never promoted.
 
-    Args:
-        scores: by name; None is never promoted.
-        keep: the fraction of all names to promote; at least one is.
+    At least one of the names is kept, else this fraction of all of them.
     """
     valid = {name: score for name, score in scores.items() if score is not None}
     ranked = sorted(valid, key=valid.__getitem__, reverse=True)
@@ -43,14 +41,9 @@ def promote(scores: Mapping[str, float | None], keep: float) -> list[str]:
 
 
 class Search:
-    """Trains and ranks recipes. Runs that are complete are not trained again.
+    """Trains and ranks recipes, in a workdir that it has for itself.
 
-    Args:
-        base: the base config.
-        recipes: by name.
-        workdir: of the search, used by this process alone.
-        seeds: of each recipe on each rung.
-        interrupt: stops all runs.
+    Runs that are complete are not trained again.
     """
 
     def __init__(
@@ -70,18 +63,12 @@ class Search:
         self._devices = DeviceMesh.select(settings.train.device, settings.mesh.devices)
 
     def run(self, rungs: Sequence[int], keep: float) -> bool:
-        """Trains the recipes, rung by rung.
+        """Trains the recipes, rung by rung; returns whether all runs are complete.
 
-        Args:
-            rungs: epochs of each rung, rising.
-            keep: the fraction of a rung's recipes to promote to the next.
-
-        Returns:
-            Whether all runs are complete.
-
-        Raises:
-            UserError: if a recipe cannot be trained, before any is; if a run failed,
-                once the others of its rung are done; or if all of a rung diverged.
+        The rungs are rising numbers of epochs, and ``keep`` is the fraction of a rung's
+        recipes to promote to the next. Raises :class:`UserError` if a recipe cannot be
+        trained, before any is; if a run failed, once the others of its rung are done;
+        or if all of a rung diverged.
         """
         for recipe in self._recipes.values():
             self._check(recipe, rungs)

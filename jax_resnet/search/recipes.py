@@ -33,8 +33,7 @@ class BaseConfig:
     def task(self, recipe: Recipe, epochs: int, workdir: Path) -> Task:
         """Returns the training run of a recipe, under the workdir of the search.
 
-        Raises:
-            UserError: if a field of the recipe does not exist or has the wrong type.
+        Raises :class:`UserError` if a field does not exist or has the wrong type.
         """
         arguments = [
             *self.overrides,
@@ -57,8 +56,7 @@ def _literal(value: Any) -> str:
 def read_recipes(path: Path) -> dict[str, Recipe]:
     """Reads a TOML file with a table for each recipe; returns recipes by name.
 
-    Raises:
-        UserError: if it is not such a file, or sets a field that all recipes share.
+    Raises :class:`UserError` if it is not such a file, or sets a field that all share.
     """
     try:
         tables = tomllib.loads(path.read_text())
@@ -89,11 +87,7 @@ def read_recipes(path: Path) -> dict[str, Recipe]:
 
 
 def parse_rungs(text: str) -> list[int]:
-    """Parses the epochs of the rungs, such as ``15,50,150``.
-
-    Raises:
-        UserError: if they are not rising positive integers.
-    """
+    """Parses the epochs of the rungs, such as ``15,50,150``, which must rise."""
     try:
         rungs = [int(part) for part in text.split(",")]
     except ValueError:

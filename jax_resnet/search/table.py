@@ -66,11 +66,7 @@ class Row:
 
 
 def write_table(workdir: Path, base: BaseConfig, rows: Sequence[Row]) -> str:
-    """Writes both files; returns the page.
-
-    Raises:
-        UserError: if a file cannot be written.
-    """
+    """Writes both files; returns the page."""
     settings = config.to_json(config.load(base.path, base.overrides))
     as_dicts = [row.as_dict() for row in rows]
     page = _render(base, settings["data"], as_dicts)

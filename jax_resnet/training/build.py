@@ -99,13 +99,10 @@ class RunBuilder:
         return open_teacher(path, self.info) if path else None
 
     def build(self, key: jax.Array) -> BuiltRun:
-        """Builds the steps and the state before the first of them.
+        """Builds the steps, and the state before the first of them from a key.
 
-        Args:
-            key: gives the initial weights.
-
-        Raises:
-            UserError: if a setting is out of range, or the teacher does not fit.
+        Raises :class:`UserError` if a setting is out of range, or the teacher does not
+        fit.
         """
         self.image_sizes.check_fits(self.info.image_shape)
         options, optimizer = self._step_options(), self._optimizer()
@@ -137,8 +134,7 @@ class RunBuilder:
     def with_initial_model(self, state: TrainState) -> TrainState:
         """Gives the state the weights of the initial model, if there is one.
 
-        Raises:
-            UserError: if there is no such model, or it has another architecture.
+        Raises :class:`UserError` if it cannot be opened or has another architecture.
         """
         source = self.initial_model
         return state if source is None else with_weights_of(source, state)

@@ -64,18 +64,12 @@ class CallQueue:
     """Queues calls of steps, one ahead of the one at work, until a run has to stop.
 
     The results of a call are read when the next one is queued. The queue decides when
-    something is computed and read, never what.
+    something is computed and read, never what. A number of ``steps_per_call`` of 0
+    adapts it to the device's speed.
 
     Attributes:
         stopped: whether the run has to stop; no call is queued after that.
         clock: the seconds spent, up to the last call whose results were read.
-
-    Args:
-        devices: the devices of the run.
-        processes: its processes, which stop after the same call.
-        interrupt: says when to stop.
-        steps_per_call: steps in each call; 0 adapts them to the device's speed.
-        clock: the seconds that earlier starts of the run have spent.
     """
 
     def __init__(
@@ -117,17 +111,10 @@ class CallQueue:
     ) -> tuple[Any, int]:
         """Applies a step to chunks of images, in as many calls as it takes.
 
-        Args:
-            step: a step over a pair; the second of the pair is read after each call.
-            carry: the pair; donated.
-            chunks: from the one on that the next step needs.
-            done: number of steps done before, in the epoch or the evaluation.
-            constants: arguments of the step besides the chunk's arrays.
-            callback: gets the results of each call, once they are read.
-            once: queue a single call.
-
-        Returns:
-            The carry after the steps, and the number of steps done.
+        The carry is a pair and donated; its second part is read after each call and
+        goes to the callback. ``done`` steps of the epoch or evaluation were done
+        before, and the chunks begin with the next one. With ``once``, a single call is
+        queued. Returns the carry after the steps, and the number of steps done.
         """
         size = self._steps_per_call[step]
         for chunk in chunks:

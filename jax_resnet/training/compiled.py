@@ -31,23 +31,17 @@ _mean_statistics = jax.jit(mean_statistics, static_argnums=1)
 class CompiledSteps:
     """The steps of training and evaluation, compiled from shapes alone.
 
+    There is a training step for each size of the images. ``loop`` is that of
+    :class:`~jax_resnet.training.multi_step.MultiStep`.
+
     Attributes:
         evaluate: step over ``(step, metrics)``; its constants are a chunk's arrays and
             the weights.
         statistics: step over ``(total, step)``; its constants are a chunk's arrays and
             the averaged parameters. None without an average.
-        image_sizes: size of the training images in each epoch.
+        image_sizes: size of the training images in each epoch; None is the full size.
         compile_seconds: time spent in compilation so far; a resumed run sets it to that
             of its earlier starts.
-
-    Args:
-        loss: the loss to minimise.
-        optimizer: updates the parameters.
-        options: options of the training step.
-        pipeline: brings the images to the steps.
-        image_sizes: size of the training images in each epoch, None for the full
-            size; there is a training step for each size.
-        loop: see :class:`~jax_resnet.training.multi_step.MultiStep`.
     """
 
     def __init__(
@@ -105,12 +99,7 @@ class CompiledSteps:
         return self._train[self.image_sizes[epoch]]
 
     def compile(self, state: TrainState, first_epoch: int = 0) -> None:
-        """Compiles all that the run takes from an epoch on, side by side.
-
-        Args:
-            state: a state of the run, on its devices.
-            first_epoch: the epoch that the run begins with, counted from 0.
-        """
+        """Compiles all that a run takes from an epoch on, side by side."""
         started = time.monotonic()
         pipeline, place = self._pipeline, self._pipeline.devices.place
         metrics = place(RunningMetrics.zeros())

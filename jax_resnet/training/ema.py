@@ -33,14 +33,10 @@ class Ema:
     def update(self, average: Weights, params: Arrays, step: Leaf) -> Weights:
         """Returns the average after one more step, with its statistics as they were.
 
-        Polyak, Juditsky 1992, in the exponential form: ``decay * average +
-        (1 - decay) * params``. In the first steps the decay is no more than
-        ``(1 + step) / (10 + step)``, so that the random start is soon forgotten.
-
-        Args:
-            average: the average before the step.
-            params: the parameters after the step.
-            step: number of steps taken before it.
+        Polyak, Juditsky 1992, in the exponential form: ``decay * average + (1 - decay)
+        * params``. In the first steps the decay is no more than ``(1 + step) / (10 +
+        step)``, so that the random start is soon forgotten. ``step`` counts the steps
+        before this one.
         """
         count = jnp.asarray(step, jnp.float32)
         weight = 1 - jnp.minimum(self.decay, (1 + count) / (10 + count))
@@ -58,14 +54,9 @@ def zero_statistics(batch_stats: Arrays) -> Arrays:
 def mean_statistics(total: Arrays, batches: int) -> Arrays:
     """Returns BatchNorm statistics over many batches, as exact means.
 
-    Precise BatchNorm (Wu, Johnson 2021, https://arxiv.org/abs/2105.07576, section
-    3.2). The running update is linear: from zeros, one batch leaves ``1 - momentum``
-    times its own statistics.
-
-    Args:
-        total: sum over the batches of the running statistics that each leaves, from
-            zeros.
-        batches: number of batches in the sum.
+    Precise BatchNorm (Wu, Johnson 2021, https://arxiv.org/abs/2105.07576, section 3.2).
+    The running update is linear: from zeros, one batch leaves ``1 - momentum`` times
+    its own statistics. ``total`` is the sum of these over the batches.
     """
     scale = 1 / ((1 - BATCH_NORM_MOMENTUM) * batches)
     return jax.tree.map(lambda value: value * scale, total)

@@ -17,9 +17,8 @@ from jax_resnet.runtime.errors import UserError
 class ImageSizes:
     """The size of the training images in each epoch.
 
-    Raises:
-        UserError: if these are no pairs of integers, if the epochs do not begin at 0 or
-            do not grow, or if the sizes do not grow or are no multiples of 4.
+    Raises :class:`UserError` if these are no pairs of integers, the epochs do not begin
+    at 0 and grow, or the sizes do not grow or are no multiples of 4.
     """
 
     # pairs ``(epoch, size)``: once this many epochs are complete, images have this many
@@ -41,14 +40,7 @@ class ImageSizes:
             raise _refused(f"have sizes that are multiples of 4, not {sizes}")
 
     def check_fits(self, image_shape: tuple[int, int, int]) -> None:
-        """Checks the sizes against the images of a data set.
-
-        Args:
-            image_shape: height, width, channels.
-
-        Raises:
-            UserError: if a size exceeds the image, or the image is not square.
-        """
+        """Raises UserError if a size exceeds the image, or that is not square."""
         height, width, _ = image_shape
         if self.stages and (height != width or self.stages[-1][1] > height):
             raise _refused(f"fit into square images, and these are {height}x{width}")

@@ -63,17 +63,8 @@ class Chunk:
 class InputPipeline:
     """Gives the steps of training and evaluation their images.
 
-    Attributes:
-        devices: the devices that take them.
-        sizes: how they are cut into batches.
-        train_layouts: layouts of the arrays of a training chunk.
-        eval_layouts: layouts of the arrays of an evaluation chunk.
-
-    Args:
-        devices: the devices that take the images.
-        sizes: how they are cut into batches.
-        image_shape: height, width, channels.
-        streamed: send chunks of about :data:`CHUNK_BYTES`.
+    If ``streamed``, it sends chunks of about :data:`CHUNK_BYTES`. The layouts are those
+    of the arrays of a training and of an evaluation chunk.
     """
 
     def __init__(
@@ -144,10 +135,8 @@ class InputPipeline:
     ) -> None:
         """Takes the images, and puts them on the devices if they stay there.
 
-        Args:
-            dataset: the images that train and those that validate.
-            order_key: gives the order of the training images.
-            step_key: gives all that is random in a step.
+        One key gives the order of the training images, the other all that is random in
+        a step.
         """
         self._train = (dataset.train.images, dataset.train.labels)
         self._evaluation = (dataset.evaluation.images, dataset.evaluation.labels)

@@ -22,13 +22,7 @@ class DivergedError(UserError):
 
 
 class Loop:
-    """Trains and evaluates epoch after epoch.
-
-    Args:
-        run: the run; its carry is donated.
-        calls: queues the steps for the devices.
-        writer: reports and saves behind the loop.
-    """
+    """Trains and evaluates epoch after epoch; the run's carry is donated."""
 
     def __init__(self, run: StartedRun, calls: CallQueue, writer: RunWriter):
         self._run = run
@@ -41,11 +35,8 @@ class Loop:
     def run(self) -> tuple[TrainState, RunningMetrics, RunMetadata]:
         """Runs to the last epoch, or until the run has to stop.
 
-        Returns:
-            The state, the metrics of the unfinished epoch, and the metadata.
-
-        Raises:
-            UserError: if the loss is not finite, or something cannot be written.
+        Returns the state, the metrics of the unfinished epoch, and the metadata. Raises
+        :class:`UserError` if the loss is not finite, or something cannot be written.
         """
         steps, calls, chunks = self._steps, self._calls, self._pipeline.train_chunks
         sizes = self._pipeline.sizes

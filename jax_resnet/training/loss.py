@@ -31,9 +31,6 @@ class Teacher:
     """The teacher for knowledge distillation.
 
     Hinton, Vinyals, Dean 2015, https://arxiv.org/abs/1503.02531, section 2.
-
-    Raises:
-        UserError: if an option is out of range.
     """
 
     # maps normalised images, augmented as for the student, to logits
@@ -107,11 +104,7 @@ class Loss:
     ) -> Batch:
         """Augments a batch, and adds to it what the loss needs, ``[b, ...]`` each.
 
-        Args:
-            images: the images as the data set has them.
-            labels: the class of each image.
-            keys: drive all that is random about each image.
-            epoch: the step's epoch, counted from 0.
+        The keys drive all that is random about each image; the epoch counts from 0.
         """
         preprocessing = self.preprocessing
         batch = {"images": preprocessing.augment(keys, images, epoch), "labels": labels}
@@ -173,16 +166,12 @@ class Loss:
 def draw_blocks(
     keys: Key[Array, " b"], blocks: int, drop_rate: float
 ) -> Float32[Array, "b blocks"]:
-    """Draws the weight of each block for each image: 0 where it is dropped.
+    """Draws the weight of each block for each image's key: 0 where it is dropped.
 
     Stochastic depth (Huang et al. 2016, https://arxiv.org/abs/1603.09382, section 3,
-    there for a whole batch). The blocks that stay are scaled up, so that evaluation
-    needs no change.
-
-    Args:
-        keys: a key for each image.
-        blocks: number of blocks.
-        drop_rate: that of the last block; earlier blocks drop linearly less.
+    there for a whole batch). The drop rate is that of the last block; earlier blocks
+    drop linearly less. The blocks that stay are scaled up, so that evaluation needs no
+    change.
     """
     place = np.arange(1, blocks + 1, dtype=np.float32)[None] / blocks
     kept = 1 - np.float32(drop_rate) * place

@@ -29,18 +29,13 @@ def device_loop(step: Callable[[Any], Any], count: Array, carry: Any) -> Any:
 class MultiStep:
     """Compiles a step ``(carry, *constants) -> carry``, and applies it ``count`` times.
 
-    The carry is donated. The same compiled step runs whatever the count, so that the
-    way in which a run is cut into calls cannot change its results.
+    The carry is donated, and whole on each device; the layouts are those of the
+    constants. The same compiled step runs whatever the count, so that the way in which
+    a run is cut into calls cannot change its results.
 
-    Args:
-        step: the pure function.
-        devices: the devices that compute it together.
-        layouts: how the constants lie on these devices. Each device has the whole
-            carry.
-        loop: loops within one program on the device, which spares the host a dispatch
-            per step. None has the host dispatch each step, without waiting: within
-            loops, XLA for CPU leaves its fast convolutions aside
-            (``benchmarks/answered.md``).
+    ``loop`` loops within one program on the device, which spares the host a dispatch
+    per step. None has the host dispatch each step, without waiting: within loops, XLA
+    for CPU leaves its fast convolutions aside (``benchmarks/answered.md``).
     """
 
     def __init__(

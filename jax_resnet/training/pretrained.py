@@ -25,14 +25,10 @@ def with_weights_of(source: Predictor, state: TrainState) -> TrainState:
 
 
 def open_teacher(path: str, info: data.DatasetInfo) -> Predictor:
-    """Opens the teacher for distillation.
+    """Opens the teacher for distillation: a run directory or an exported folder.
 
-    Args:
-        path: a run directory, or a folder that was exported.
-        info: the data set of the student.
-
-    Raises:
-        UserError: if there is no model, or it was trained on other classes or images.
+    Raises :class:`UserError` if there is no model, or it was trained on other classes
+    or images than the student's.
     """
     try:
         source = Predictor.open(path)

@@ -32,14 +32,9 @@ class ResumePoint:
     def restore(
         self, state: TrainState, metrics: RunningMetrics
     ) -> tuple[TrainState, RunningMetrics]:
-        """Returns the saved state and the metrics of the unfinished epoch.
+        """Returns the saved state and metrics, in the structure of those given.
 
-        Args:
-            state: a state of the same structure.
-            metrics: metrics of the same structure.
-
-        Raises:
-            UserError: if the checkpoint is damaged, or of another model.
+        Raises :class:`UserError` if the checkpoint is damaged, or of another model.
         """
         # With an average, both have weights: those of the training come last.
         arrays = self.checkpoint.arrays("model") | self.checkpoint.arrays("training")
@@ -61,13 +56,8 @@ def resume_point(
 ) -> ResumePoint | None:
     """Returns the latest checkpoint of a workdir; None if the run has to start.
 
-    Args:
-        workdir: the run directory.
-        settings: the config to go on with, as JSON.
-        accept_changes: accept changes of the fields that allow it.
-
-    Raises:
-        UserError: if the workdir holds a run of another config.
+    The settings are the config to go on with, as JSON. Raises :class:`UserError` if the
+    workdir holds a run of another config.
     """
     if store.saved_steps(workdir):
         latest = store.select(workdir, "latest")
@@ -127,11 +117,8 @@ def to_trees(
 ) -> tuple[Tree, Tree]:
     """Returns the two trees of a checkpoint: the model, and the rest of the state.
 
-    Args:
-        state: the state, in host memory.
-        metrics: the metrics of the unfinished epoch.
-        epoch_ends: whether the step is the last one of its epoch. Only then has the
-            average of the weights, if there is one, its BatchNorm statistics.
+    The state is in host memory. Only where the epoch ends has the average of the
+    weights, if there is one, its BatchNorm statistics.
     """
     own = Weights(state.params, state.batch_stats)
     model = to_arrays({"state": state.weights if epoch_ends else own})

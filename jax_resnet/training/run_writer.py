@@ -36,23 +36,15 @@ class RunWriter:
     An epoch is reported once its checkpoint is complete: a killed run never has to
     train an epoch again that it has reported. If epochs are shorter than a save, the
     newest state is saved, and before it the best one that is not yet saved. The end of
-    the context completes all saves and reports.
+    the context completes all saves and reports. All methods raise :class:`UserError` if
+    something cannot be written.
 
-    Several processes have to call orbax's collectives in the same order as those of
-    the steps. Their training thread saves every epoch, and completes and reports a
-    save when the next one starts.
+    Several processes have to call orbax's collectives in the same order as those of the
+    steps. Their training thread saves every epoch, and completes and reports a save
+    when the next one starts. All of them save, and the first one reports.
 
     Attributes:
         complete: set once the last epoch is done, for the final report.
-
-    Args:
-        workdir: the run directory.
-        processes: all of them save, and the first one reports.
-        metadata: the metadata so far.
-        keep_latest: number of latest checkpoints to keep.
-
-    Raises:
-        UserError: if something cannot be written, here, in the methods and at the end.
     """
 
     def __init__(

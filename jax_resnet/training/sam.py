@@ -16,9 +16,6 @@ class Sam:
     ASAM (Kwon et al. 2021, https://arxiv.org/abs/2102.11600, equation 8) measures the
     distance relative to each parameter: ``T_w`` is ``|w| + 0.01`` elementwise, and 1
     for biases, as in their experiments.
-
-    Raises:
-        UserError: if the radius is out of range.
     """
 
     rho: float  # radius of the neighbourhood; 0 turns SAM off
@@ -31,12 +28,7 @@ class Sam:
             )
 
     def ascend(self, params: Arrays, gradients: Arrays) -> Arrays:
-        """Moves the parameters by ``rho`` along the gradient (SAM, equation 2).
-
-        Args:
-            params: by dotted name.
-            gradients: those of the whole batch, by dotted name.
-        """
+        """Moves the parameters by ``rho`` along the gradient (SAM, equation 2)."""
         scales = {
             name: jnp.abs(value) + 0.01
             if self.adaptive and not name.endswith(".bias")

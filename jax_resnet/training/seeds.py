@@ -78,10 +78,7 @@ def train_seeds(
     """Trains a run of each seed in ``WORKDIR/seed-N``, and writes a table of them.
 
     Each run equals the same run made alone. If one fails, its error is raised once the
-    others are done.
-
-    Returns:
-        The result of each seed; None for one that did not begin.
+    others are done. The result of a seed that did not begin is None.
     """
     settings = task.settings
     devices = DeviceMesh.select(settings.train.device, settings.mesh.devices)

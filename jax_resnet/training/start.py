@@ -47,15 +47,9 @@ def start_run(
 ) -> StartedRun:
     """Builds and compiles a run while its images are decoded, and loads them.
 
-    Args:
-        task: the run.
-        processes: the processes that train it together.
-        devices: the devices to use; None selects those that the config names.
-        point: where to resume; None starts a new run.
-        say: takes lines for people.
-
-    Raises:
-        UserError: if the user must change something.
+    The devices are those that the config names, if they are None. The point is where to
+    resume; None starts a new run. Raises :class:`UserError` if the user must change
+    something.
     """
     devices = _select_devices(task, devices, say)
     dtype = point and point.metadata.model["dtype"]

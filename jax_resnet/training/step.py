@@ -55,14 +55,9 @@ def make_train_step(
     """Makes ``((state, metrics), images, labels, order, key) -> (state, metrics)``.
 
     The batch is row ``step % len(order)`` of the order, or this device's columns of it;
-    image ``i`` is augmented with ``split(fold_in(key, step), b)[i]``.
-
-    Args:
-        loss: the loss to minimise.
-        optimizer: updates the model's parameters.
-        options: options of the step.
-        unroll: write the parts of an accumulated batch out instead of looping.
-        axis_name: axis of the mesh whose devices share the batch.
+    image ``i`` is augmented with ``split(fold_in(key, step), b)[i]``. ``unroll`` writes
+    the parts of an accumulated batch out instead of looping. The devices of the mesh
+    axis share the batch.
     """
     gradients_of = _gradients(loss, options, unroll, axis_name)
 
