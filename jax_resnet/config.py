@@ -141,8 +141,7 @@ _DEFAULTS = {
 def check(fields: Mapping[str, Any]) -> None:
     """Checks the fields of a config, by dotted name, as far as it can without data.
 
-    Raises:
-        UserError: if one is missing, unknown, of the wrong type or out of range.
+    Raises UserError if one is missing, unknown, of the wrong type or out of range.
     """
     for name in fields:
         if name not in FIELDS and not name.startswith("augment."):

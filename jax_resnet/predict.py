@@ -149,8 +149,7 @@ class Predictor:
     ) -> Float[np.ndarray, "n classes"]:
         """Returns the temperature-scaled class probabilities of any number of images.
 
-        Raises:
-            UserError: if the images do not have the model's image shape.
+        Raises UserError if the images do not have the model's image shape.
         """
         return self._softmax(self.logits(images))
 
@@ -159,8 +158,7 @@ class Predictor:
     ) -> Float[np.ndarray, "n classes"]:
         """Returns the float32 logits of any number of images.
 
-        Raises:
-            UserError: if the images do not have the model's image shape.
+        Raises UserError if the images do not have the model's image shape.
         """
         (logits,) = self._in_batches(lambda batch: (self._logits(batch),), images)
         return logits
@@ -172,9 +170,7 @@ class Predictor:
 
         The maps (Zhou et al. 2016, equation 2) are float32 and have a quarter of the
         image's resolution. The mean of a class's map is its logit without the bias.
-
-        Raises:
-            UserError: if the images do not have the model's image shape.
+        Raises UserError if the images do not have the model's image shape.
         """
         logits, maps = self._in_batches(self._explain, images)
         return self._softmax(logits), maps

@@ -45,8 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parses the command line.
 
-    Raises:
-        UserError: if an option is invalid.
+    Raises UserError if an option is invalid.
     """
     parser = Parser(
         prog="python serve/app.py",
@@ -92,8 +91,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def bind(host: str, port: int) -> socket.socket:
     """Reserves a port. Nobody can connect before the server listens.
 
-    Raises:
-        UserError: if the port is taken or the host is not one of this machine.
+    Raises UserError if the port is taken or the host is not one of this machine.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(

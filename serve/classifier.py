@@ -86,8 +86,7 @@ class Classifier:
 def default_model() -> Path:
     """Returns the model beside the app, or else the most accurate one in ``results/``.
 
-    Raises:
-        UserError: if there is none.
+    Raises UserError if there is none.
     """
     if (beside := HERE / "model").is_dir():
         return beside

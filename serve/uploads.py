@@ -63,8 +63,7 @@ def read(
 def from_data_url(url: str) -> bytes:
     """Returns the contents of a ``data:`` URL in base64.
 
-    Raises:
-        UnusableImageError: if it is not one.
+    Raises UnusableImageError if it is not one.
     """
     head, comma, body = url.partition(",")
     try:

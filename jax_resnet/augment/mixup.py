@@ -30,8 +30,7 @@ def make_mix(
 ) -> Mix | None:
     """Returns :func:`mix_pairs` with these options; None if they mix nothing.
 
-    Raises:
-      UserError: An option is out of range.
+    Raises UserError if an option is out of range.
     """
     for name, alpha in (("mixup", mixup), ("cutmix", cutmix)):
         if not 0 <= alpha <= 100:

@@ -44,8 +44,7 @@ class RunMetadata:
     def from_json(cls, value: Mapping[str, Any]) -> "RunMetadata":
         """Reads what ``dataclasses.asdict`` returned, in this version or an older one.
 
-        Raises:
-            UserError: if ``value`` is not the metadata of a run.
+        Raises UserError if ``value`` is not the metadata of a run.
         """
         try:
             return _ADAPTER.validate_json(json.dumps(value), strict=True)

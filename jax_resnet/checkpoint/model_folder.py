@@ -56,8 +56,7 @@ def is_model_folder(path: Path) -> bool:
 def write(folder: Path, model: StoredModel) -> None:
     """Writes both files into an existing folder.
 
-    Raises:
-        OSError: if they cannot be written.
+    Raises OSError if they cannot be written.
     """
     # Of an array that is not contiguous, safetensors saves the wrong numbers.
     tensors = {
@@ -83,7 +82,7 @@ def write(folder: Path, model: StoredModel) -> None:
 def read(folder: Path) -> StoredModel:
     """Reads both files and checks them against their digests.
 
-    Raises :class:`UserError` if anything differs, or another version wrote it.
+    Raises UserError if anything differs, or another version wrote it.
     """
     try:
         values = json.loads((folder / CONFIG).read_bytes())

@@ -68,7 +68,7 @@ class Checkpoint:
     def open(cls, path: Path) -> "Checkpoint":
         """Reads the metadata of a step and checks it against its digest.
 
-        Raises :class:`DamagedCheckpointError`, or :class:`UserError` if another version
+        Raises DamagedCheckpointError, or :class:`UserError` if another version
         of this package wrote it.
         """
         try:
@@ -88,8 +88,7 @@ class Checkpoint:
     def arrays(self, name: str) -> Tree:
         """Loads one of :data:`TREES` and checks it against its digest.
 
-        Raises:
-            DamagedCheckpointError: if it is not what was saved.
+        Raises DamagedCheckpointError if it is not what was saved.
         """
         try:
             with own_context():
@@ -103,8 +102,7 @@ class Checkpoint:
     def verify(self) -> None:
         """Reads everything that a resumed run needs.
 
-        Raises:
-            DamagedCheckpointError: if anything is not what was saved.
+        Raises DamagedCheckpointError if anything is not what was saved.
         """
         for name in TREES:
             self.arrays(name)
@@ -158,10 +156,8 @@ def select(workdir: Path, which: str) -> Checkpoint:
     """Returns a checkpoint with a sound model: ``best``, ``latest``, or a step.
 
     The best has the highest ``val_top1``, and among equal ones the lowest epoch. If the
-    best or latest is damaged, a warning says so and the next one is taken.
-
-    Raises:
-        UserError: if there is no such step, or it is damaged.
+    best or latest is damaged, a warning says so and the next one is taken. Raises
+    UserError if there is no such step, or it is damaged.
     """
     root, steps = directory(workdir), saved_steps(workdir)
     if not steps:
@@ -198,7 +194,7 @@ def find_damaged(workdir: Path) -> list[int]:
     """Returns the steps that a run cannot resume from, after reading all arrays.
 
     Every process of a run calls this before one of them changes anything: orbax saves
-    together only in processes that have loaded equally often. Raises :class:`UserError`
+    together only in processes that have loaded equally often. Raises UserError
     if there are steps and all are damaged.
     """
     steps = saved_steps(workdir)

@@ -18,8 +18,7 @@ def save_temperature(
 ) -> None:
     """Writes the temperature of a step's model, in place of any earlier one.
 
-    Raises:
-        OSError: if it cannot be written.
+    Raises OSError if it cannot be written.
     """
     fields = {"step": step, "temperature": temperature, "fitted_on": fitted_on}
     with new_file(workdir / FILE) as file:
@@ -29,8 +28,7 @@ def save_temperature(
 def read_temperature(workdir: Path, step: int) -> float:
     """Returns the temperature that was fitted for a step's model; 1 if none was.
 
-    Raises:
-        UserError: if the file is damaged.
+    Raises UserError if the file is damaged.
     """
     path = workdir / FILE
     try:

@@ -66,7 +66,7 @@ class CheckpointWriter:
         ``model`` has parameters and BatchNorm statistics, ``training`` the rest of the
         state, by name. ``metadata`` is JSON. The metrics are those of the epoch that
         ends with this step and make it a candidate for the best; None within an epoch.
-        Raises :class:`UserError` if this save or the one before it fails.
+        Raises UserError if this save or the one before it fails.
         """
         self.wait()
         trees = {"model": model, "training": training}
@@ -99,8 +99,7 @@ class CheckpointWriter:
     def wait(self) -> None:
         """Waits until the last save is complete.
 
-        Raises:
-            UserError: if it failed.
+        Raises UserError if it failed.
         """
         pending, self._pending = self._pending, None
         if pending is not None:
@@ -110,8 +109,7 @@ class CheckpointWriter:
     def close(self) -> None:
         """Completes the last save, and releases orbax's threads.
 
-        Raises:
-            UserError: if the save failed.
+        Raises UserError if the save failed.
         """
         try:
             self.wait()

@@ -32,7 +32,7 @@ def prepare(name: str, data_dir: Path) -> None:
     """Prepares one of :data:`NAMES` in TFDS's folder.
 
     The archive is downloaded to ``data_dir/downloads/manual`` if it is not there.
-    Raises :class:`UserError` if it cannot be downloaded, is damaged, or the folder
+    Raises UserError if it cannot be downloaded, is damaged, or the folder
     cannot be written.
     """
     stock = tfds.builder_cls(name)
@@ -67,8 +67,7 @@ def prepare(name: str, data_dir: Path) -> None:
 def write_records(name: str, archive: Path, data_dir: Path) -> None:
     """Writes the records of a data set from its archive, or one laid out like it.
 
-    Raises:
-      OSError: the folder cannot be written.
+    Raises OSError if the folder cannot be written.
     """
     tfds.display_progress_bar(sys.stderr.isatty())
     downloads = data_dir / "downloads"

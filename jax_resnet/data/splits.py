@@ -23,7 +23,7 @@ def resolve(expression: str, shard_lengths: Mapping[str, Sequence[int]]) -> list
 
     See https://www.tensorflow.org/datasets/splits. ``shard_lengths`` has the number of
     images in each file of each stored split. Returns slices in the order of the
-    expression, without empty ones. Raises :class:`UserError` if the expression is wrong
+    expression, without empty ones. Raises UserError if the expression is wrong
     or selects no image.
     """
     import tensorflow_datasets as tfds  # slow, and not always needed

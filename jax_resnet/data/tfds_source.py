@@ -110,7 +110,7 @@ def open_prepared(name: str, data_dir: Path) -> TfdsSource | None:
     """Opens a prepared data set in its newest version.
 
     ``name`` is ``name[/configuration][:version]``, as TFDS writes it. Returns None if
-    TFDS knows the data set and it is not prepared. Raises :class:`UserError` if the
+    TFDS knows the data set and it is not prepared. Raises UserError if the
     name is unknown, or the data set is damaged or of another kind.
     """
     parsed = re.fullmatch(r"(\w+)(/[\w.-]+)?(:\d+\.\d+\.\d+)?", name)

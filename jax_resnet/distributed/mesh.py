@@ -37,7 +37,7 @@ class DeviceMesh:
         """Selects the first devices of a kind; call it before anything is computed.
 
         The kind is that of :func:`jax_resnet.distributed.device.select`; a count of 0
-        takes all. Raises :class:`UserError` if there are too few, or a process would
+        takes all. Raises UserError if there are too few, or a process would
         have none.
         """
         platform = device.select(kind).platform

@@ -14,7 +14,7 @@ from jax_resnet.runtime.errors import UserError
 def new_output(path: Path) -> Iterator[Path]:
     """Gives a temporary path for a file or folder, which moves to ``path`` at the end.
 
-    If the block raises, nothing is left. Raises :class:`UserError` if ``path`` exists
+    If the block raises, nothing is left. Raises UserError if ``path`` exists
     or its parent does not, and OSError if the parent cannot be written.
     """
     _check_free(path)
@@ -34,8 +34,7 @@ def new_output(path: Path) -> Iterator[Path]:
 def require(*packages: str, extra: str) -> None:
     """Checks that optional packages are installed.
 
-    Raises:
-        UserError: if one is missing; it names the extra to install.
+    Raises UserError if one is missing; it names the extra to install.
     """
     for package in packages:
         if importlib.util.find_spec(package) is None:

@@ -25,7 +25,7 @@ TORCH_SUFFIXES = (".pt", ".pth")
 def write(predictor: Predictor, path: Path) -> None:
     """Writes the ``state_dict``.
 
-    Raises :class:`UserError` if the shortcuts are not projections, the file's name has
+    Raises UserError if the shortcuts are not projections, the file's name has
     another ending, PyTorch is needed and missing, or the file cannot be written.
     """
     if path.suffix not in (".safetensors", *TORCH_SUFFIXES):

@@ -22,7 +22,7 @@ MODEL = "model"  # the folder where the demo looks for its model
 
 
 def check() -> None:
-    """Raises :class:`UserError` if Gradio or the demo is missing."""
+    """Raises UserError if Gradio or the demo is missing."""
     require("gradio", extra="serve")
     if not (_DEMO / "app.py").is_file():
         raise UserError(
@@ -34,7 +34,7 @@ def check() -> None:
 def write(predictor: Predictor, path: Path) -> None:
     """Writes the folder, in which ``python app.py`` starts the demo.
 
-    Evaluation reports beside the model are copied too. Raises :class:`UserError` if a
+    Evaluation reports beside the model are copied too. Raises UserError if a
     dependency is not installed, and OSError if the folder cannot be written.
     """
     shutil.copytree(_DEMO, path, ignore=_not_of_the_space)

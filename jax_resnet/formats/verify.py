@@ -17,7 +17,7 @@ RANDOM_IMAGES = 64
 
 
 def check_finite(predictor: Predictor) -> None:
-    """Raises :class:`UserError` if the model has diverged."""
+    """Raises UserError if the model has diverged."""
     if not all(np.isfinite(a).all() for a in predictor.stored.arrays.values()):
         raise UserError("the model's weights are not finite: use another --checkpoint")
 
@@ -25,7 +25,7 @@ def check_finite(predictor: Predictor) -> None:
 def compare_arrays(loaded: Predictor, predictor: Predictor) -> int:
     """Compares two models array by array; returns the number of arrays.
 
-    Raises :class:`UserError` if weights, metadata, step or temperature differ.
+    Raises UserError if weights, metadata, step or temperature differ.
     """
     found, expected = loaded.stored, predictor.stored
     same = (found.metadata, found.step, found.temperature) == (
@@ -45,7 +45,7 @@ def compare_outputs(
 
     Returns the greatest difference of a probability, and the number of images whose
     top-1 class differs because two classes are equally probable, to within :data:`TIE`.
-    Raises :class:`UserError` for any other difference, beyond :data:`TOLERANCE`.
+    Raises UserError for any other difference, beyond :data:`TOLERANCE`.
     """
     expected = predictor.predict(images)
     starts = range(1, len(images), BATCH)

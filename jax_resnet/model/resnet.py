@@ -27,8 +27,7 @@ BATCH_NORM_MOMENTUM = 0.9  # weight of the old running statistics in a step
 class ResNetConfig:
     """Size and options of a ResNet.
 
-    Raises:
-        UserError: if a value is out of range.
+    Raises UserError if a value is out of range.
     """
 
     depth: int = 56  # 6n+2 with n >= 1: 8, 14, 20, 32, 44, 56, 110, ...
@@ -228,7 +227,7 @@ def initialize(key: jax.Array | None, **settings: Any) -> ResNet:
     """Builds a ResNet with random weights from the fields of :class:`ResNetConfig`.
 
     The key must be concrete. None is for :func:`jax.eval_shape`, which then takes a
-    third of the time. Raises :class:`UserError` if a setting is out of range.
+    third of the time. Raises UserError if a setting is out of range.
     """
     rngs = _NoKeys() if key is None else nnx.Rngs(key)
     return ResNet(ResNetConfig(**settings), rngs=rngs)

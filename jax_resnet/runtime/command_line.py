@@ -23,7 +23,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **settings)  # type: ignore[arg-type]
 
     def error(self, message: str) -> NoReturn:
-        """Raises :class:`UserError`."""
+        """Raises UserError."""
         raise UserError(f"{message}; see {self.prog} --help")
 
 

@@ -14,8 +14,7 @@ from jax_resnet.runtime.errors import UserError
 def workdir_lock(workdir: Path) -> Iterator[None]:
     """Creates a directory and holds its lock, which ends with the process.
 
-    Raises:
-        UserError: if the directory cannot be written, or another process holds it.
+    Raises UserError if the directory cannot be written, or another process holds it.
     """
     with contextlib.ExitStack() as stack:
         try:

@@ -66,7 +66,7 @@ class Search:
         """Trains the recipes, rung by rung; returns whether all runs are complete.
 
         The rungs are rising numbers of epochs, and ``keep`` is the fraction of a rung's
-        recipes to promote to the next. Raises :class:`UserError` if a recipe cannot be
+        recipes to promote to the next. Raises UserError if a recipe cannot be
         trained, before any is; if a run failed, once the others of its rung are done;
         or if all of a rung diverged.
         """
@@ -96,8 +96,7 @@ class Search:
     def _check(self, recipe: Recipe, rungs: Sequence[int]) -> None:
         """Builds a recipe's run without training it.
 
-        Raises:
-            UserError: if that fails, or the workdir has a run of another config.
+        Raises UserError if that fails, or the workdir has a run of another config.
         """
         tasks = [
             self._task(recipe, rung, seed) for rung in rungs for seed in self._seeds

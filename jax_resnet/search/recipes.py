@@ -33,7 +33,7 @@ class BaseConfig:
     def task(self, recipe: Recipe, epochs: int, workdir: Path) -> Task:
         """Returns the training run of a recipe, under the workdir of the search.
 
-        Raises :class:`UserError` if a field does not exist or has the wrong type.
+        Raises UserError if a field does not exist or has the wrong type.
         """
         arguments = [
             *self.overrides,
@@ -56,7 +56,7 @@ def _literal(value: Any) -> str:
 def read_recipes(path: Path) -> dict[str, Recipe]:
     """Reads a TOML file with a table for each recipe; returns recipes by name.
 
-    Raises :class:`UserError` if it is not such a file, or sets a field that all share.
+    Raises UserError if it is not such a file, or sets a field that all share.
     """
     try:
         tables = tomllib.loads(path.read_text())
@@ -100,8 +100,7 @@ def parse_rungs(text: str) -> list[int]:
 def ablation(recipes: Mapping[str, Recipe], name: str) -> dict[str, Recipe]:
     """Returns a recipe, the base, the recipe without each field and each field alone.
 
-    Raises:
-        UserError: if there is no such recipe, or its name is ``base``.
+    Raises UserError if there is no such recipe, or its name is ``base``.
     """
     if name not in recipes:
         raise UserError(f"--ablate: no recipe {name!r}{nearest(name, recipes)}")

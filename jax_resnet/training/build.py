@@ -101,7 +101,7 @@ class RunBuilder:
     def build(self, key: jax.Array) -> BuiltRun:
         """Builds the steps, and the state before the first of them from a key.
 
-        Raises :class:`UserError` if a setting is out of range, or the teacher does not
+        Raises UserError if a setting is out of range, or the teacher does not
         fit.
         """
         self.image_sizes.check_fits(self.info.image_shape)
@@ -134,7 +134,7 @@ class RunBuilder:
     def with_initial_model(self, state: TrainState) -> TrainState:
         """Gives the state the weights of the initial model, if there is one.
 
-        Raises :class:`UserError` if it cannot be opened or has another architecture.
+        Raises UserError if it cannot be opened or has another architecture.
         """
         source = self.initial_model
         return state if source is None else with_weights_of(source, state)

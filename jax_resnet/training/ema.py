@@ -14,8 +14,7 @@ from jax_resnet.runtime.errors import UserError
 class Ema:
     """Options of the average.
 
-    Raises:
-        UserError: if an option is out of range.
+    Raises UserError if an option is out of range.
     """
 
     decay: float  # fraction of the average that a step keeps; 0 turns the average off

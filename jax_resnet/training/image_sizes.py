@@ -17,7 +17,7 @@ from jax_resnet.runtime.errors import UserError
 class ImageSizes:
     """The size of the training images in each epoch.
 
-    Raises :class:`UserError` if these are no pairs of integers, the epochs do not begin
+    Raises UserError if these are no pairs of integers, the epochs do not begin
     at 0 and grow, or the sizes do not grow or are no multiples of 4.
     """
 

@@ -75,8 +75,7 @@ class Preprocessing:
 class Loss:
     """The mean loss of a batch.
 
-    Raises:
-        UserError: if an option is out of range.
+    Raises UserError if an option is out of range.
     """
 
     graphdef: nnx.GraphDef[ResNet]

@@ -10,8 +10,7 @@ from jax_resnet.training.state import TrainState
 def with_weights_of(source: Predictor, state: TrainState) -> TrainState:
     """Returns the state with the weights of another model.
 
-    Raises:
-        UserError: if the model has another architecture.
+    Raises UserError if the model has another architecture.
     """
     template = {"state": Weights(state.params, state.batch_stats)}
     try:
@@ -27,7 +26,7 @@ def with_weights_of(source: Predictor, state: TrainState) -> TrainState:
 def open_teacher(path: str, info: data.DatasetInfo) -> Predictor:
     """Opens the teacher for distillation: a run directory or an exported folder.
 
-    Raises :class:`UserError` if there is no model, or it was trained on other classes
+    Raises UserError if there is no model, or it was trained on other classes
     or images than the student's.
     """
     try:

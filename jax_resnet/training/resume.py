@@ -34,7 +34,7 @@ class ResumePoint:
     ) -> tuple[TrainState, RunningMetrics]:
         """Returns the saved state and metrics, in the structure of those given.
 
-        Raises :class:`UserError` if the checkpoint is damaged, or of another model.
+        Raises UserError if the checkpoint is damaged, or of another model.
         """
         # With an average, both have weights: those of the training come last.
         arrays = self.checkpoint.arrays("model") | self.checkpoint.arrays("training")
@@ -56,7 +56,7 @@ def resume_point(
 ) -> ResumePoint | None:
     """Returns the latest checkpoint of a workdir; None if the run has to start.
 
-    The settings are the config to go on with, as JSON. Raises :class:`UserError` if the
+    The settings are the config to go on with, as JSON. Raises UserError if the
     workdir holds a run of another config.
     """
     if store.saved_steps(workdir):

@@ -51,8 +51,7 @@ def new_metadata(
 def resumed_metadata(point: ResumePoint, builder: RunBuilder) -> RunMetadata:
     """Returns the metadata of a resumed run, with its accepted changes.
 
-    Raises:
-        UserError: if the teacher is another one than before.
+    Raises UserError if the teacher is another one than before.
     """
     before, settings = point.metadata, builder.settings
     current = _changeable(builder)

@@ -48,7 +48,7 @@ def start_run(
     """Builds and compiles a run while its images are decoded, and loads them.
 
     The devices are those that the config names, if they are None. The point is where to
-    resume; None starts a new run. Raises :class:`UserError` if the user must change
+    resume; None starts a new run. Raises UserError if the user must change
     something.
     """
     devices = _select_devices(task, devices, say)
