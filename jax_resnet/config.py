@@ -47,9 +47,9 @@ class Field:
     least: int | float | None = None  # the smallest number allowed
     # the largest, far above what anyone uses: a typo shall not fill memory
     most: int | float | None = None
+    below: int | float | None = None  # a number that the value must not reach
     choices: tuple[str, ...] = ()  # the texts allowed; any, if there are none
-    # the value, as in JSON, for kept configs that are older than the field
-    default: Any = None
+    default: Any = None  # for kept configs older than the field, as in JSON
 
     def problem(self, value: Any) -> str | None:
         """Returns what the value should be, or None if it is that."""
@@ -69,6 +69,8 @@ class Field:
             return f"at least {self.least}"
         if self.most is not None and value > self.most:
             return f"at most {self.most}"
+        if self.below is not None and value >= self.below:
+            return f"less than {self.below}"
         return None
 
 
@@ -76,11 +78,11 @@ class Field:
 FIELDS = {
     "seed": Field(int, least=0, most=2**32 - 1),
     "model.depth": Field(int, most=2000),
-    "model.width": Field(int, most=100),
-    "model.shortcut": Field(str),
+    "model.width": Field(int, least=1, most=100),
+    "model.shortcut": Field(str, choices=("projection", "pad")),
     "model.dtype": Field(str, IF_ACCEPTED, choices=("auto", "float32", "bfloat16")),
     "model.zero_init_residual": Field(bool, default=False),
-    "model.stochastic_depth": Field(float, IF_ACCEPTED, default=0.0),
+    "model.stochastic_depth": Field(float, IF_ACCEPTED, 0, below=1, default=0.0),
     "data.name": Field(str),
     "data.dir": Field(str, ALWAYS),
     "data.cache_dir": Field(str, ALWAYS),
@@ -95,34 +97,43 @@ FIELDS = {
         str, IF_ACCEPTED, choices=("global", "device"), default="global"
     ),
     "augment.transforms": Field(tuple, IF_ACCEPTED),
-    "mix.mixup": Field(float, IF_ACCEPTED, default=0.0),
-    "mix.cutmix": Field(float, IF_ACCEPTED, default=0.0),
-    "mix.probability": Field(float, IF_ACCEPTED, default=1.0),
+    "mix.mixup": Field(float, IF_ACCEPTED, 0, 100, default=0.0),
+    "mix.cutmix": Field(float, IF_ACCEPTED, 0, 100, default=0.0),
+    "mix.probability": Field(float, IF_ACCEPTED, 0, 1, default=1.0),
     "distill.teacher": Field(str, IF_ACCEPTED, default=""),
-    "distill.weight": Field(float, IF_ACCEPTED, default=0.9),
-    "distill.temperature": Field(float, IF_ACCEPTED, default=4.0),
-    "optimizer.name": Field(str, IF_ACCEPTED, default="sgd"),
-    "optimizer.learning_rate": Field(float, IF_ACCEPTED, least=0),
-    "optimizer.learning_rate_scaling": Field(str, IF_ACCEPTED, default="none"),
-    "optimizer.base_batch_size": Field(int, IF_ACCEPTED, least=1, default=128),
-    "optimizer.schedule": Field(str, IF_ACCEPTED, default="cosine"),
-    "optimizer.warmup_epochs": Field(float, IF_ACCEPTED, least=0),
-    "optimizer.momentum": Field(float, IF_ACCEPTED),
+    "distill.weight": Field(float, IF_ACCEPTED, 0, 1, default=0.9),
+    "distill.temperature": Field(float, IF_ACCEPTED, 0.01, 1000, default=4.0),
+    "optimizer.name": Field(
+        str, IF_ACCEPTED, choices=("sgd", "adamw", "muon"), default="sgd"
+    ),
+    "optimizer.learning_rate": Field(float, IF_ACCEPTED, 0),
+    "optimizer.learning_rate_scaling": Field(
+        str, IF_ACCEPTED, choices=("none", "linear", "sqrt"), default="none"
+    ),
+    "optimizer.base_batch_size": Field(int, IF_ACCEPTED, 1, default=128),
+    "optimizer.schedule": Field(
+        str,
+        IF_ACCEPTED,
+        choices=("cosine", "linear", "step", "constant"),
+        default="cosine",
+    ),
+    "optimizer.warmup_epochs": Field(float, IF_ACCEPTED, 0),
+    "optimizer.momentum": Field(float, IF_ACCEPTED, 0, below=1),
     "optimizer.nesterov": Field(bool, IF_ACCEPTED),
-    "optimizer.weight_decay": Field(float, IF_ACCEPTED, least=0),
-    "optimizer.weight_decay_on": Field(str, IF_ACCEPTED),
-    "optimizer.adam_ratio": Field(float, IF_ACCEPTED, most=1e6, default=1.0),
-    "optimizer.sam_rho": Field(float, IF_ACCEPTED, default=0.0),
+    "optimizer.weight_decay": Field(float, IF_ACCEPTED, 0),
+    "optimizer.weight_decay_on": Field(str, IF_ACCEPTED, choices=("all", "kernels")),
+    "optimizer.adam_ratio": Field(float, IF_ACCEPTED, 0, 1e6, default=1.0),
+    "optimizer.sam_rho": Field(float, IF_ACCEPTED, 0, 100, default=0.0),
     "optimizer.sam_adaptive": Field(bool, IF_ACCEPTED, default=False),
-    "ema.decay": Field(float, IF_ACCEPTED, default=0.0),
-    "ema.statistics_steps": Field(int, IF_ACCEPTED, default=100),
+    "ema.decay": Field(float, IF_ACCEPTED, 0, below=1, default=0.0),
+    "ema.statistics_steps": Field(int, IF_ACCEPTED, 1, default=100),
     "train.initial_model": Field(str, default=""),
-    "train.epochs": Field(int, IF_ACCEPTED, least=1, most=100_000),
-    "train.batch_size": Field(int, least=1),
+    "train.epochs": Field(int, IF_ACCEPTED, 1, 100_000),
+    "train.batch_size": Field(int, NEVER, 1),
     "train.image_sizes": Field(tuple, IF_ACCEPTED, default=[]),
-    "train.accumulation": Field(int, IF_ACCEPTED, least=1, default=1),
-    "train.label_smoothing": Field(float, IF_ACCEPTED, default=0.0),
-    "train.eval_batch_size": Field(int, ALWAYS, least=1),
+    "train.accumulation": Field(int, IF_ACCEPTED, 1, default=1),
+    "train.label_smoothing": Field(float, IF_ACCEPTED, 0, below=1, default=0.0),
+    "train.eval_batch_size": Field(int, ALWAYS, 1),
     "train.device": Field(str, ALWAYS),
     "train.steps_per_call": Field(int, ALWAYS, least=0),
     "train.compilation_cache": Field(str, ALWAYS),
@@ -195,9 +206,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
 def _run(path: Path) -> ConfigDict:
     # Unlike Path.is_file, os.path.isfile takes names of any length.
     if path.suffix != ".py" or not os.path.isfile(path):  # noqa: PTH113
-        raise UserError(
-            f"no config file {str(path)!r}: give one such as configs/resnet56.py"
-        )
+        raise UserError(f"no config file {str(path)!r}: try configs/resnet56.py")
     specification = importlib.util.spec_from_file_location("config", path)
     assert specification is not None and specification.loader is not None
     module = importlib.util.module_from_spec(specification)
@@ -206,10 +215,7 @@ def _run(path: Path) -> ConfigDict:
         specification.loader.exec_module(module)
         config = module.get_config()
         if type(config) is not ConfigDict:
-            raise TypeError(
-                "get_config() must return an ml_collections.ConfigDict, not "
-                f"{type(config).__name__}"
-            )
+            raise TypeError(f"get_config() must return a ConfigDict, not {config!r}")
         to_json(config)  # a run keeps it
     except (Exception, SystemExit) as error:
         raise UserError(

@@ -16,7 +16,6 @@ from jaxtyping import Array, Float32, Key
 from scipy import stats
 
 from jax_resnet.augment import geometry
-from jax_resnet.runtime.errors import UserError
 
 Mix = Callable[
     [Key[Array, " b"], Float32[Array, "b h w c"]],
@@ -28,15 +27,7 @@ _QUANTILES = 4096
 def make_mix(
     *, mixup: float = 0.0, cutmix: float = 0.0, probability: float = 1.0
 ) -> Mix | None:
-    """Returns :func:`mix_pairs` with these options; None if they mix nothing.
-
-    Raises UserError if an option is out of range.
-    """
-    for name, alpha in (("mixup", mixup), ("cutmix", cutmix)):
-        if not 0 <= alpha <= 100:
-            raise UserError(f"mix.{name} must be from 0 to 100, and is {alpha}")
-    if not 0 <= probability <= 1:
-        raise UserError(f"mix.probability must be in [0, 1], and is {probability}")
+    """Returns :func:`mix_pairs` with these options; None if they mix nothing."""
     if not probability or not (mixup or cutmix):
         return None
     return partial(mix_pairs, mixup=mixup, cutmix=cutmix, probability=probability)

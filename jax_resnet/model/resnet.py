@@ -27,7 +27,7 @@ BATCH_NORM_MOMENTUM = 0.9  # weight of the old running statistics in a step
 class ResNetConfig:
     """Size and options of a ResNet.
 
-    Raises UserError if a value is out of range.
+    Raises UserError if there is no network of this depth.
     """
 
     depth: int = 56  # 6n+2 with n >= 1: 8, 14, 20, 32, 44, 56, 110, ...
@@ -52,16 +52,6 @@ class ResNetConfig:
                 f"model.depth must be 6n+2 with n >= 1, not {self.depth}: "
                 f"the nearest are {below} and {below + 6}"
             )
-        if self.width < 1:
-            raise UserError(f"model.width must be at least 1, not {self.width}")
-        for field, choices in (
-            ("shortcut", ("projection", "pad")),
-            ("dtype", ("float32", "bfloat16")),
-        ):
-            if (value := getattr(self, field)) not in choices:
-                raise UserError(
-                    f"model.{field} must be one of {choices}, not {value!r}"
-                )
 
 
 class ConvBatchNorm(nnx.Module):

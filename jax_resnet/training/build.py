@@ -179,6 +179,8 @@ class RunBuilder:
     def _schedule(self) -> optax.Schedule:
         train, options = self.settings.train, self.settings.optimizer
         steps_per_epoch = self._batch_sizes.steps_per_epoch
+        total_steps = train.epochs * steps_per_epoch
+        warmup_steps = round(options.warmup_epochs * steps_per_epoch)
         return make_schedule(
             options.schedule,
             scaled_learning_rate(
@@ -187,8 +189,8 @@ class RunBuilder:
                 base_batch_size=options.base_batch_size,
                 scaling=options.learning_rate_scaling,
             ),
-            total_steps=train.epochs * steps_per_epoch,
-            warmup_steps=round(options.warmup_epochs * steps_per_epoch),
+            total_steps=total_steps,
+            warmup_steps=min(warmup_steps, total_steps - 1),
         )
 
     def _optimizer(self) -> optax.GradientTransformation:

@@ -7,27 +7,14 @@ import jax.numpy as jnp
 
 from jax_resnet.model.resnet import BATCH_NORM_MOMENTUM
 from jax_resnet.model.weights import Arrays, Leaf, Weights
-from jax_resnet.runtime.errors import UserError
 
 
 @dataclass(frozen=True)
 class Ema:
-    """Options of the average.
-
-    Raises UserError if an option is out of range.
-    """
+    """Options of the average."""
 
     decay: float  # fraction of the average that a step keeps; 0 turns the average off
     statistics_steps: int = 1  # batches that give the average its BatchNorm statistics
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.decay < 1:
-            raise UserError(f"ema.decay must be in [0, 1), and is {self.decay}")
-        if self.statistics_steps < 1:
-            raise UserError(
-                "ema.statistics_steps must be at least 1, and is "
-                f"{self.statistics_steps}"
-            )
 
     def update(self, average: Weights, params: Arrays, step: Leaf) -> Weights:
         """Returns the average after one more step, with its statistics as they were.

@@ -17,7 +17,6 @@ from jax_resnet.augment.geometry import resize
 from jax_resnet.augment.mixup import Mix, partners
 from jax_resnet.model.resnet import ResNet
 from jax_resnet.model.weights import Arrays, Leaf, merge, split
-from jax_resnet.runtime.errors import UserError
 from jax_resnet.training.metrics import RunningMetrics, batch_metrics
 
 # An image's key gives others by these numbers, which no augmentation uses.
@@ -37,15 +36,6 @@ class Teacher:
     logits: Callable[[Array], Array]
     weight: float  # weight of the teacher in the loss; the labels have the rest
     temperature: float  # divides the logits of both models before they are compared
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.weight <= 1:
-            raise UserError(f"distill.weight must be in [0, 1], and is {self.weight}")
-        if not 0.01 <= self.temperature <= 1000:
-            raise UserError(
-                "distill.temperature must be from 0.01 to 1000, and is "
-                f"{self.temperature}"
-            )
 
     def losses(self, logits: Array, teacher_logits: Array) -> Float[Array, " b"]:
         """Returns the Kullback-Leibler divergence from the teacher for each image.
@@ -73,10 +63,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Loss:
-    """The mean loss of a batch.
-
-    Raises UserError if an option is out of range.
-    """
+    """The mean loss of a batch."""
 
     graphdef: nnx.GraphDef[ResNet]
     preprocessing: Preprocessing  # how images become inputs
@@ -87,12 +74,6 @@ class Loss:
     # the teacher for distillation, which sees images of the full size; None trains on
     # the labels alone
     teacher: Teacher | None = None
-
-    def __post_init__(self) -> None:
-        for field in ("train.label_smoothing", "model.stochastic_depth"):
-            value = getattr(self, field.split(".")[1])
-            if not 0 <= value < 1:
-                raise UserError(f"{field} must be in [0, 1), and is {value}")
 
     def prepare_batch(
         self,

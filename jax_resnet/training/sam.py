@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import optax
 
 from jax_resnet.model.weights import Arrays
-from jax_resnet.runtime.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -20,12 +19,6 @@ class Sam:
 
     rho: float  # radius of the neighbourhood; 0 turns SAM off
     adaptive: bool = False  # use ASAM
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.rho <= 100:
-            raise UserError(
-                f"optimizer.sam_rho must be from 0 to 100, and is {self.rho}"
-            )
 
     def ascend(self, params: Arrays, gradients: Arrays) -> Arrays:
         """Moves the parameters by ``rho`` along the gradient (SAM, equation 2)."""

@@ -64,19 +64,10 @@ def test_dtypes_and_shapes(dtype, shortcut):
     assert {leaf.dtype for leaf in leaves} == {jnp.dtype("float32")}
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"depth": 21}, "6n\\+2.*20 and 26"),
-        ({"depth": 2}, "8 and 14"),
-        ({"width": 0}, "model.width"),
-        ({"shortcut": "none"}, "model.shortcut must be one of .* not 'none'"),
-        ({"dtype": "float16"}, "model.dtype"),
-    ],
-)
-def test_bad_settings(settings, message):
-    with pytest.raises(UserError, match=message):
-        resnet.initialize(jax.random.key(0), **settings)
+@pytest.mark.parametrize(("depth", "nearest"), [(21, "20 and 26"), (2, "8 and 14")])
+def test_bad_depths(depth, nearest):
+    with pytest.raises(UserError, match=rf"6n\+2.*{nearest}"):
+        resnet.initialize(jax.random.key(0), depth=depth)
 
 
 @pytest.mark.slow

@@ -9,7 +9,6 @@ import pytest
 from step_fixtures import BATCH, PLAIN, images_and_labels, make_loss, network, scale
 
 from jax_resnet.model.weights import Weights, merge
-from jax_resnet.runtime.errors import UserError
 from jax_resnet.training.ema import Ema, mean_statistics
 from jax_resnet.training.step import make_statistics_step
 
@@ -26,19 +25,6 @@ def test_update_against_its_definition():
         found = Ema(0.7).update(found, params, jnp.int32(step))
     np.testing.assert_allclose(found.params["w"], expected, atol=1e-6)
     np.testing.assert_array_equal(found.batch_stats["mean"], np.ones(2))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"decay": 1.0}, r"ema.decay must be in \[0, 1\)"),
-        ({"decay": -0.1}, r"ema.decay must be in \[0, 1\)"),
-        ({"decay": 0.0, "statistics_steps": 0}, "ema.statistics_steps must be at leas"),
-    ],
-)
-def test_bad_options(options, message):
-    with pytest.raises(UserError, match=message):
-        Ema(**options)
 
 
 @pytest.mark.slow

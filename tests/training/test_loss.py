@@ -21,7 +21,6 @@ from step_fixtures import (
 from jax_resnet.augment.geometry import resize
 from jax_resnet.augment.mixup import make_mix
 from jax_resnet.model import resnet, weights
-from jax_resnet.runtime.errors import UserError
 from jax_resnet.training.loss import Teacher, draw_blocks
 
 BLOCKS = 3
@@ -132,25 +131,3 @@ def test_images_are_resized_after_all_else():
     full["images"] = resize(full["images"], 4)
     for name, value in full.items():
         np.testing.assert_array_equal(small[name], value)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"label_smoothing": 1.0}, r"train.label_smoothing must be in \[0, 1\)"),
-        ({"label_smoothing": float("nan")}, "train.label_smoothing"),
-        ({"stochastic_depth": -0.1}, r"model.stochastic_depth must be in \[0, 1\)"),
-    ],
-)
-def test_bad_loss(settings, message):
-    with pytest.raises(UserError, match=message):
-        make_loss(**settings)
-
-
-@pytest.mark.parametrize(
-    ("weight", "temperature", "message"),
-    [(1.5, 4.0, "distill.weight"), (0.5, 0.0, "distill.temperature .* is 0.0")],
-)
-def test_bad_teacher(weight, temperature, message):
-    with pytest.raises(UserError, match=message):
-        Teacher(lambda images: images, weight, temperature)

@@ -8,7 +8,6 @@ import numpy as np
 import optax
 import pytest
 
-from jax_resnet.runtime.errors import UserError
 from jax_resnet.training.optimizer import (
     make_optimizer,
     make_schedule,
@@ -184,33 +183,3 @@ def test_learning_rates_for_larger_batches(scaling, expected):
         0.1, batch_size=1024, base_batch_size=128, scaling=scaling
     )
     assert found == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"adam_ratio": -1.0},
-        {"momentum": 1.0},
-        {"weight_decay": float("nan")},
-        {"weight_decay_on": "none"},
-        {"name": "adam"},
-    ],
-)
-def test_bad_optimizer(settings):
-    schedule = make_schedule("cosine", 0.1, 3)
-    with pytest.raises(UserError, match=f"optimizer.{next(iter(settings))} must"):
-        make_optimizer(**{"name": "sgd", "schedule": schedule, **settings})
-
-
-@pytest.mark.parametrize(
-    ("arguments", "field"),
-    [
-        (("cosine", -0.1, 10), "learning_rate"),
-        (("cosine", float("nan"), 10), "learning_rate"),
-        (("cosine", 0.1, 10, 10), "warmup_epochs"),
-        (("cos", 0.1, 10), "schedule"),
-    ],
-)
-def test_bad_schedule(arguments, field):
-    with pytest.raises(UserError, match=f"optimizer.{field} must"):
-        make_schedule(*arguments)

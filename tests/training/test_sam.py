@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import pytest
 
-from jax_resnet.runtime.errors import UserError
 from jax_resnet.training.sam import Sam
 
 SHAPES = {"a.conv.kernel": (3, 3, 2, 4), "a.norm.scale": (4,), "a.norm.bias": (4,)}
@@ -32,8 +31,3 @@ def test_no_gradient_moves_nothing():
     zeros = jax.tree.map(np.zeros_like, GRADIENTS)
     found = jax.jit(Sam(1.0).ascend)(PARAMS, zeros)
     jax.tree.map(np.testing.assert_array_equal, found, PARAMS)
-
-
-def test_bad_radius():
-    with pytest.raises(UserError, match="sam_rho must be from 0 to 100, and is -1"):
-        Sam(-1.0)
