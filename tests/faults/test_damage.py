@@ -30,7 +30,7 @@ def test_a_damaged_file(finished, tmp_path, number, generator):
 
 
 @pytest.mark.slow
-@pytest.mark.fault("a damaged checkpoint of a run", 1, 10)
+@pytest.mark.fault("a damaged checkpoint of a run", 0, 10)
 def test_commands_go_on_without_it(tiny, finished, tmp_path, generator, number, caplog):
     workdir = shutil.copytree(finished, tmp_path / "run")
     step, which = [(BEST, "best"), (LATEST, "latest")][number % 2]

@@ -34,7 +34,7 @@ def hostile_argument(generator):
     return f"{dashes}config.{generator.choice(NAMES)}{value}"
 
 
-@pytest.mark.fault("hostile overrides of a config", 40, 1000)
+@pytest.mark.fault("hostile overrides of a config", 20, 1000)
 def test_overrides(generator):
     arguments = [hostile_argument(generator) for _ in range(generator.randint(1, 3))]
     loaded = refused(config.load, "configs/resnet56.py", arguments)
@@ -43,12 +43,13 @@ def test_overrides(generator):
         json.dumps(config.to_json(loaded))
 
 
-@pytest.mark.fault("random bytes in config.json", 20, 300)
-def test_bytes_in_place_of_the_config(finished, tmp_path, number, generator):
-    pristine = (finished / "config.json").read_bytes()
-    content = GARBAGE[number] if number < len(GARBAGE) else splice(pristine, generator)
+@pytest.mark.fault("random bytes in config.json", 10, 300)
+def test_bytes_in_place_of_the_config(tiny, tmp_path, number, generator):
+    settings = config.to_json(config.load(str(tiny)))
+    spliced = splice(json.dumps(settings, indent=2).encode(), generator)
+    content = GARBAGE[number] if number < len(GARBAGE) else spliced
     (tmp_path / "config.json").write_bytes(content)
-    refused(resume_point, tmp_path, json.loads(pristine))
+    refused(resume_point, tmp_path, settings)
 
 
 CONFIGS = {
@@ -69,6 +70,7 @@ def test_files_that_are_no_configs(tmp_path, kind):
     assert refused(config.load, str(tmp_path / "config.py")) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "argument"),
     [
