@@ -31,12 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Gradio is imported while the model compiles.
         server = background.submit(import_server, uploads)
         device.cache_compilations("", device.select(options.device, "--device"))
-        predictor = Predictor.open(
-            options.model or default_model(),
-            options.checkpoint,
-            batch_size=options.max_batch,
-        )
-        classifier = Classifier(predictor, max_batch=options.max_batch)
+        model = options.model or default_model()
+        classifier = Classifier(Predictor.open(model, options.checkpoint))
         classifier.warm_up()
         server.result().serve(classifier, listener, options)
     return 0
@@ -71,7 +67,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "max-upload": (10, "size limit of an upload in megabytes"),
         "max-queue": (200, "requests that may wait; further ones get HTTP 503"),
         "concurrency": (16, "requests processed at the same time"),
-        "max-batch": (8, "images in one call of the model"),
     }
     for name, (default, meaning) in limits.items():
         parser.add_argument(

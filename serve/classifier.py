@@ -1,11 +1,11 @@
 """The model of the demo: from an upload of any size to a prediction."""
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from batching import Batcher
 from prediction import Prediction, top_classes
 from uploads import Fit, read
 
@@ -18,18 +18,16 @@ HERE = Path(__file__).parent
 class Classifier:
     """Classifies uploads, from many threads at a time."""
 
-    def __init__(self, predictor: Predictor, *, max_batch: int):
+    def __init__(self, predictor: Predictor):
         self.predictor = predictor
-        self._max_batch = max_batch
-        self._explain = Batcher(predictor.explain, max_batch=max_batch)
+        self._lock = threading.Lock()  # an image keeps all cores busy
         # To the model, padding looks like the mean of its training images.
         self._border = tuple(round(255 * mean) for mean in predictor.info.mean)
 
     def warm_up(self) -> None:
-        """Compiles the model for both batch sizes that :class:`Batcher` uses."""
-        for size in (1, self._max_batch):
-            shape = size, *self.predictor.info.image_shape
-            self.predictor.explain(np.zeros(shape, np.uint8))
+        """Compiles the model."""
+        shape = 1, *self.predictor.info.image_shape
+        self.predictor.explain(np.zeros(shape, np.uint8))
 
     def __call__(self, source: Path | bytes, fit: Fit) -> Prediction:
         """Classifies an upload: an image file, or its contents.
@@ -39,7 +37,8 @@ class Classifier:
         """
         info = self.predictor.info
         image = read(source, info.image_shape, fit, border=self._border)
-        probabilities, maps = self._explain(image)
+        with self._lock:
+            (probabilities,), (maps,) = self.predictor.explain(image[None])
         classes, order = top_classes(probabilities, info)
         return Prediction(image, classes, np.moveaxis(maps[:, :, order], -1, 0))
 

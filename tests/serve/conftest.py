@@ -37,8 +37,8 @@ def serving(tmp_path_factory):
 
     @contextlib.contextmanager
     def serve(predictor, *arguments, grace=10):
-        options = app.parse(["--port", "0", "--max-batch", "2", *arguments])
-        classifier = Classifier(predictor, max_batch=options.max_batch)
+        options = app.parse(["--port", "0", *arguments])
+        classifier = Classifier(predictor)
         running = server.Server(server.create(classifier, options), grace=grace)
         with app.bind(options.host, options.port) as listener:
             listener.listen()
