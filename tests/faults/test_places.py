@@ -33,7 +33,7 @@ def test_moved_with_the_lock_of_a_dead_process(tiny, finished, stopped, tmp_path
     assert "resuming at step" in assert_carries_on(tiny, moved, finished)
 
 
-@pytest.mark.many
+@pytest.mark.ci
 @pytest.mark.fault("a clock that jumps a day backwards every two seconds", 1, 1)
 def test_a_clock_that_jumps_backwards(tiny, finished, tmp_path, monkeypatch):
     real, begun = time.time, time.monotonic()

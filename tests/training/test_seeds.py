@@ -16,7 +16,7 @@ from jax_resnet.training import seeds
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [2, pytest.param(1, marks=pytest.mark.many)])
+@pytest.mark.parametrize("devices", [2, pytest.param(1, marks=pytest.mark.ci)])
 def test_runs_of_seeds_are_what_each_is_alone(tiny, finished, tmp_path, devices):
     workdir = tmp_path / "run"
     options = ("--seeds", "0,3", f"--config.mesh.devices={devices}")
