@@ -17,7 +17,7 @@ from jax_resnet import data
 from jax_resnet.checkpoint.model_folder import is_model_folder
 from jax_resnet.checkpoint.temperature import save_temperature
 from jax_resnet.distributed import device
-from jax_resnet.evaluation import metrics, report
+from jax_resnet.evaluation import report
 from jax_resnet.evaluation.figures import draw_all
 from jax_resnet.evaluation.results import Evaluation, compare, evaluate
 from jax_resnet.predict import Predictor
@@ -97,11 +97,6 @@ def _parser() -> Parser:
         type=Path,
         help="JSON file, with a Markdown page and pictures beside it (default: "
         "WORKDIR/evaluation-SPLIT.json, or comparison-SPLIT.json for several)",
-    )
-    parser.add_argument(
-        "--tta",
-        choices=["flip"],
-        help="also average over the image and its mirror image; reported separately",
     )
     parser.add_argument("--data-dir", help="prepared data (default: as in training)")
     parser.add_argument(
@@ -188,8 +183,6 @@ def _evaluate(workdir: Path, options: argparse.Namespace) -> _Evaluated:
         "device": name,
         **evaluation.as_dict(),
     }
-    if options.tta:
-        as_json["tta_flip"] = _flip_tta(predictor, split, logits)
     print(report.render_headline(as_json), flush=True)
     return _Evaluated(evaluation, as_json, split.images)
 
@@ -212,20 +205,6 @@ def _load_split(
             f"{predictor.info.num_classes}: check --data-dir"
         )
     return info, images
-
-
-def _flip_tta(
-    predictor: Predictor, split: data.Split, logits: np.ndarray
-) -> dict[str, float]:
-    """Returns metrics of the mean probabilities of each image and its mirror image."""
-    mirrored = predictor.logits(np.ascontiguousarray(split.images[:, :, ::-1]))
-    mean = metrics.mean_log_probabilities([logits, mirrored])
-    ranks = metrics.label_ranks(mean, split.labels)
-    return {
-        "top1": float((ranks < 1).mean()),
-        "top5": float((ranks < 5).mean()),
-        "loss": float(metrics.cross_entropy(mean, split.labels).mean()),
-    }
 
 
 if __name__ == "__main__":

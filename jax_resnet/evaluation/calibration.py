@@ -1,4 +1,4 @@
-"""Calibration of confidences: reliability diagram, temperature, selective risk."""
+"""Calibration of confidences: reliability diagram and temperature."""
 
 from dataclasses import dataclass
 
@@ -87,15 +87,3 @@ def scale_cross_validated(
         out = fold == number
         scaled[out] /= fit_temperature(logits[~out], labels[~out])
     return scaled
-
-
-def selective_risk(
-    confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]
-) -> Float[np.ndarray, " n"]:
-    """Returns the error rate of the k most confident predictions, for k from 1 to n.
-
-    El-Yaniv and Wiener, "On the Foundations of Noise-free Selective Classification",
-    2010. The area under this risk-coverage curve is its mean.
-    """
-    order = np.argsort(-confidence, kind="stable")
-    return np.cumsum(~correct[order]) / np.arange(1, len(correct) + 1)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Int, UInt8
 
 from jax_resnet.data import DatasetInfo
 from jax_resnet.evaluation.calibration import Bin
@@ -24,7 +24,6 @@ def draw_all(
                 "temperature-scaled": calibration.bins_after,
             }
         ),
-        "risk-coverage.png": draw_risk(evaluation.risk),
         "confusion.png": draw_confusion(evaluation.confusion, evaluation.info),
         "mistakes.png": draw_mistakes(images, evaluation.mistakes),
     }
@@ -45,21 +44,6 @@ def draw_reliability(diagrams: dict[str, tuple[Bin, ...]]) -> bytes:
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", title=title)
     grid[0].set_ylabel("accuracy")
     grid[0].legend(loc="upper left")
-    return _png(figure)
-
-
-def draw_risk(risk: Float[np.ndarray, " n"]) -> bytes:
-    """Draws the error rate of the most confident predictions by their number."""
-    figure = _figure(6.0, 4.0)
-    axes = figure.subplots()
-    axes.plot(100 * np.arange(1, len(risk) + 1) / len(risk), 100 * risk, color="C3")
-    axes.set(
-        xlabel="coverage, most confident first (%)",
-        ylabel="error rate (%)",
-        xlim=(0, 100),
-    )
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
     return _png(figure)
 
 

@@ -14,10 +14,6 @@ Report = Mapping[str, Any]
 def render(report: Report, pictures: str) -> str:
     """Returns the page of one model, whose pictures are in a folder beside it."""
     calibration = report["calibration"]
-    risks = [
-        [f"{100 * float(coverage):.0f} %", _percent(risk)]
-        for coverage, risk in report["risk_at_coverage"].items()
-    ]
     confused = [[a, b, str(count)] for a, b, count in report["most_confused"]]
     parts = [
         f"# {report['title']} on {report['dataset']} {report['split']}",
@@ -31,8 +27,6 @@ def render(report: Report, pictures: str) -> str:
         f"Temperature {calibration['temperature']:.4f}, fitted on "
         f"{calibration['fitted_on']}.",
         f"![Reliability]({pictures}/reliability.png)",
-        table(["coverage, most confident first", "error rate"], risks),
-        f"![Risk by coverage]({pictures}/risk-coverage.png)",
         "## Classes",
         _accuracies("superclass", report["per_superclass"]),
         table(["class", "most often confused with", "images"], confused),
@@ -58,9 +52,6 @@ def render_headline(report: Report) -> str:
     ]
     if report["superclass_top1"] is not None:
         rows.append(["superclass top-1", _percent(report["superclass_top1"])])
-    if flipped := report.get("tta_flip"):
-        top1 = f"{_percent(flipped['top1'])}, loss {flipped['loss']:.4f}"
-        rows.append(["*top-1 averaged with the mirror image*", top1])
     return table(["", f"result ({_level(report)} interval)"], rows)
 
 

@@ -28,7 +28,6 @@ from jax_resnet.runtime.errors import UserError
 
 MOST_CONFUSED = 10  # pairs of classes
 MISTAKES = 25
-COVERAGES = (0.5, 0.8, 0.9, 0.95, 1.0)
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,6 @@ class Evaluation:
     mistakes: tuple[Mistake, ...]  # the most confident mistakes
     # number of images by class (row) and prediction (column)
     confusion: Int[np.ndarray, "classes classes"]
-    # error rate of the k most confident predictions, for each k
-    risk: Float[np.ndarray, " n"]
     # whether the prediction is the label, for each image
     correct: Bool[np.ndarray, " n"]
     logits: Float[np.ndarray, "n classes"]
@@ -93,10 +90,6 @@ class Evaluation:
             "interval_level": LEVEL,
             "intervals": self.intervals,
             "calibration": asdict(self.calibration),
-            "risk_at_coverage": {
-                str(c): float(self.risk[max(0, round(c * n) - 1)]) for c in COVERAGES
-            },
-            "risk_coverage_area": float(self.risk.mean()),
             "mistakes": [asdict(mistake) for mistake in self.mistakes],
             "confusion": self.confusion.tolist(),
         }
@@ -135,7 +128,6 @@ def evaluate(
         calibration=_calibrate(logits, labels, split, held_out),
         mistakes=_mistakes(logits, labels, info.class_names),
         confusion=confusion_matrix(logits, labels),
-        risk=calibration.selective_risk(confidence, correct),
         correct=correct,
         logits=logits,
         labels=labels,

@@ -11,28 +11,6 @@ from jax_resnet.checkpoint.metadata import Architecture, RunMetadata
 from jax_resnet.data import DatasetInfo
 
 UNKNOWN = "unknown"
-# Every run has a config. This one trains nothing.
-_CONFIG = {
-    "seed": 0,
-    "augment": {"transforms": ["normalize"]},
-    "optimizer": {
-        "learning_rate": 0.0,
-        "warmup_epochs": 0.0,
-        "momentum": 0.0,
-        "nesterov": False,
-        "weight_decay": 0.0,
-        "weight_decay_on": "all",
-    },
-    "train": {
-        "epochs": 1,
-        "batch_size": 1,
-        "eval_batch_size": 1,
-        "device": "auto",
-        "steps_per_call": 0,
-        "compilation_cache": "",
-    },
-    "checkpoint": {"keep_latest": 2},
-}
 
 
 def imported_metadata(
@@ -75,7 +53,7 @@ def imported_metadata(
     return RunMetadata(
         model=architecture,
         dataset=info,
-        config={**_CONFIG, "model": model, "data": data},
+        config={"model": model, "data": data},
         run=run,
         clock=Clock(),
         history=[],

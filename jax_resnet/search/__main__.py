@@ -10,12 +10,7 @@ from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.lock import workdir_lock
 from jax_resnet.runtime.signals import Interrupt
 from jax_resnet.search.halving import Search
-from jax_resnet.search.recipes import (
-    BaseConfig,
-    ablation,
-    parse_rungs,
-    read_recipes,
-)
+from jax_resnet.search.recipes import BaseConfig, parse_rungs, read_recipes
 from jax_resnet.training.seeds import parse_seeds
 
 HOLDOUT = 5000  # images, unless the command line or the config chooses
@@ -33,8 +28,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     holdout = options.holdout or settings.data.holdout or HOLDOUT
     base = BaseConfig(options.config, (*overrides, f"--config.data.holdout={holdout}"))
     recipes = read_recipes(options.recipes)
-    if options.ablate is not None:
-        recipes = ablation(recipes, options.ablate)
     rungs = parse_rungs(
         str(settings.train.epochs) if options.epochs is None else options.epochs
     )
@@ -80,12 +73,6 @@ def _parser() -> Parser:
         type=int,
         help="number of training images to hold out for the ranking (default: that of "
         f"the config, or {HOLDOUT})",
-    )
-    parser.add_argument(
-        "--ablate",
-        metavar="RECIPE",
-        help="compare a recipe with the base, with each of its fields left out, and "
-        "with each of them alone",
     )
     parser.add_argument(
         "--max-seconds",

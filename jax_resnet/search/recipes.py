@@ -4,13 +4,12 @@ import itertools
 import re
 import shlex
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jax_resnet import config
-from jax_resnet.runtime.errors import UserError, nearest
+from jax_resnet.runtime.errors import UserError
 from jax_resnet.training.task import Task
 
 
@@ -95,30 +94,3 @@ def parse_rungs(text: str) -> list[int]:
     if rungs[0] < 1 or any(b <= a for a, b in itertools.pairwise(rungs)):
         raise UserError(f"--epochs must be rising numbers such as 15,50, not {text!r}")
     return rungs
-
-
-def ablation(recipes: Mapping[str, Recipe], name: str) -> dict[str, Recipe]:
-    """Returns a recipe, the base, the recipe without each field and each field alone.
-
-    Raises UserError if there is no such recipe, or its name is ``base``.
-    """
-    if name not in recipes:
-        raise UserError(f"--ablate: no recipe {name!r}{nearest(name, recipes)}")
-    if name == "base":
-        raise UserError(
-            "--ablate: rename the recipe, because 'base' is the base config"
-        )
-    fields = recipes[name].fields
-    variants = [recipes[name], Recipe("base", "no field", {})]
-    for field, value in fields.items():
-        rest = {other: fields[other] for other in fields if other != field}
-        variants += [
-            Recipe(f"{name}-without-{field}", f"{name} without one field", rest),
-            Recipe(f"base-with-{field}", "one field alone", {field: value}),
-        ]
-    # With one or two fields, some variants are equal.
-    distinct: dict[str, Recipe] = {}
-    for variant in variants:
-        if all(variant.fields != other.fields for other in distinct.values()):
-            distinct[variant.name] = variant
-    return distinct

@@ -7,7 +7,6 @@ from jax_resnet.evaluation.calibration import (
     fit_temperature,
     reliability_diagram,
     scale_cross_validated,
-    selective_risk,
 )
 
 
@@ -66,11 +65,3 @@ def test_a_calibrated_model_has_little_calibration_error():
     correct = rng.uniform(size=100_000) < confidence
     assert expected_calibration_error(confidence, correct) < 0.01
     assert expected_calibration_error(confidence, ~correct) > 0.2
-
-
-def test_selective_risk_by_hand():
-    confidence = np.array([0.2, 0.9, 0.5, 0.9])
-    correct = np.array([False, True, True, False])
-    assert selective_risk(confidence, correct) == pytest.approx(
-        [0, 1 / 2, 1 / 3, 1 / 2]
-    )

@@ -1,4 +1,4 @@
-"""Recipes are read, ablated and checked; those that ship can be trained."""
+"""Recipes are read and checked; those that ship can be trained."""
 
 import jax
 import pytest
@@ -7,7 +7,7 @@ from command_line import ROOT
 from jax_resnet import config
 from jax_resnet.distributed.mesh import DeviceMesh
 from jax_resnet.runtime.errors import UserError
-from jax_resnet.search.recipes import BaseConfig, ablation, parse_rungs, read_recipes
+from jax_resnet.search.recipes import BaseConfig, parse_rungs, read_recipes
 from jax_resnet.training.build import RunBuilder, describe_data
 
 
@@ -15,26 +15,6 @@ def read(tmp_path, text):
     path = tmp_path / "recipes.toml"
     path.write_text(text)
     return read_recipes(path)
-
-
-def test_ablation_leaves_each_field_out_and_takes_it_alone(tmp_path):
-    recipes = read(tmp_path, "[best]\na = 1\nb.c = 2\nd = 3\n[single]\na = 1\n[base]")
-    found = ablation(recipes, "best")
-    assert {name: recipe.fields for name, recipe in found.items()} == {
-        "best": {"a": 1, "b.c": 2, "d": 3},
-        "base": {},
-        "best-without-a": {"b.c": 2, "d": 3},
-        "base-with-a": {"a": 1},
-        "best-without-b.c": {"a": 1, "d": 3},
-        "base-with-b.c": {"b.c": 2},
-        "best-without-d": {"a": 1, "b.c": 2},
-        "base-with-d": {"d": 3},
-    }
-    assert list(ablation(recipes, "single")) == ["single", "base"]
-    with pytest.raises(UserError, match="no recipe 'bets'; did you mean 'best'"):
-        ablation(recipes, "bets")
-    with pytest.raises(UserError, match="rename the recipe"):
-        ablation(recipes, "base")
 
 
 @pytest.mark.parametrize(
