@@ -69,29 +69,19 @@ def parser_of(program):
     return parse.call_args.args[0]
 
 
-def assert_parses(text):
-    for program, arguments in commands(text):
+@pytest.mark.parametrize("path", [*PAGES, *CONFIGS], ids=name_of)
+def test_commands_parse(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    text = path.read_text()
+    assert {program for program, _ in re.findall(CALL, text)} <= set(PROGRAMS)
+    if path.suffix == ".md":
+        text = "\n".join(blocks(path, "sh"))
+    for program, arguments in commands(text.replace("\n#", "\n")):
         options, rest = parser_of(program).parse_known_args(arguments)
         if "config" in options:
             config.load(options.config, rest)
         else:
             assert not rest
-
-
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_commands_parse(page, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    for script in blocks(page, "sh"):
-        assert_parses(script)
-    assert {program for program, _ in re.findall(CALL, page.read_text())} <= {*PROGRAMS}
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=name_of)
-def test_commands_in_configs_parse(path, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    text = path.read_text().replace("\n#", "\n")
-    assert [*commands(text)]
-    assert_parses(text)
 
 
 def test_options_exist():
