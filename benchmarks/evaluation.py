@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     chosen = _parse(arguments)
     load = os.getloadavg()[0]
-    device = select_device(chosen.device, "--device")
+    device = select_device(chosen.device)
     on_gpu = device.platform != "cpu"
     variants = _variants(chosen, on_gpu)
     shape = (chosen.images, 32, 32, 3)

@@ -166,9 +166,6 @@ PARTS = {
     "rbg": Change("random bits from rbg", key="rbg"),
     "unsafe-rbg": Change("random bits and keys from rbg", key="unsafe_rbg"),
     "flat-optimizer": Change("one update of a flat vector", flat_optimizer=True),
-    "bn-two-pass": Change(
-        "BatchNorm: variance in a second pass", batch_norm={"use_fast_variance": False}
-    ),
     # The statistics are in float32 in any case: flax sees to that.
     "bn-float32": Change(
         "BatchNorm: answers in float32", batch_norm={"dtype": jnp.dtype("float32")}

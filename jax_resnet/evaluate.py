@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     is_writable = os.access(output if output.exists() else output.parent, os.W_OK)
     if options.output and not is_writable:
         raise UserError(f"cannot write {output}: name another file with --output")
-    device.cache_compilations("", device.select(options.device, "--device"))
+    device.cache_compilations("", device.select(options.device))
     models = []
     for workdir in options.workdir:
         print(f"{workdir}:")

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.format == "space":
         space.check()
     # The CPU, because a GPU computes float32 less exactly.
-    device.cache_compilations("", device.select("cpu", "--device"))
+    device.cache_compilations("", device.select("cpu"))
     with new_output(options.output) as temporary:
         if options.from_pytorch:
             predictor = _import(options)

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ):
         # Gradio is imported while the model compiles.
         server = background.submit(import_server, uploads)
-        device.cache_compilations("", device.select(options.device, "--device"))
+        device.cache_compilations("", device.select(options.device))
         model = options.model or default_model()
         classifier = Classifier(Predictor.open(model, options.checkpoint))
         classifier.warm_up()

@@ -4,7 +4,6 @@ import functools
 import logging
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,31 +15,26 @@ from jax_resnet.runtime.files import cache_folder
 
 _CACHE_BYTES = 64 * 2**20  # enough for the programs of a run
 _CPU_LIBRARIES = "xla_cpu_experimental_ynn_fusion_type"
+_NO_CONVOLUTIONS = "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
 _CUDA_GRAPHS = "xla_gpu_enable_command_buffer"
 _log = logging.getLogger(__name__)
 
 
-def select(kind: str, option: str = "--config.train.device") -> jax.Device:
+def select(kind: str) -> jax.Device:
     """Selects the first device of a kind as JAX's default; call it before any other.
 
-    The kind is ``"gpu"``, ``"cpu"``, or ``"auto"`` for a GPU if there is one.
-    ``option`` names the command-line option for the :class:`UserError` that there is no
-    such device.
+    The kind is ``"gpu"``, ``"cpu"``, or ``"auto"`` for a GPU if there is one. Raises
+    UserError if there is no such device.
     """
-    if kind not in ("auto", "gpu", "cpu"):
-        raise UserError(f"{option} must be 'auto', 'gpu' or 'cpu', not {kind!r}")
     if kind == "cpu":
         jax.config.update("jax_platforms", "cpu")
     try:
         device = jax.local_devices(backend=None if kind == "auto" else kind)[0]
     # JAX asserts where a plugin is installed and finds no device.
     except (RuntimeError, AssertionError) as error:
-        wanted = f"{option}=gpu"
-        if kind != "gpu":
-            wanted = f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}"
         raise UserError(
-            f"{wanted} needs a device that JAX does not find: check nvidia-smi and "
-            f'pip install -e ".[cuda12]", or use {option}=cpu'
+            f"JAX finds no device of kind {kind!r}: check nvidia-smi, JAX_PLATFORMS, "
+            "and pip install -e '.[cuda12]', or choose the device 'cpu'"
         ) from error
     jax.config.update("jax_default_device", device)
     return device
@@ -60,14 +54,10 @@ def describe(device: jax.Device) -> str:
 
 
 def fastest_dtype(device: jax.Device) -> str:
-    """Returns the dtype in which a device computes convolutions fastest.
-
-    That is bfloat16 on GPUs of compute capability 8.0 or later, else float32.
-    """
+    """Returns bfloat16 for GPUs of compute capability 8.0 or later, else float32."""
     if device.platform != "gpu":
         return "float32"
-    major, _ = device.compute_capability.split(".")
-    return "bfloat16" if int(major) >= 8 else "float32"
+    return "bfloat16" if float(device.compute_capability) >= 8 else "float32"
 
 
 @dataclass(frozen=True)
@@ -76,6 +66,10 @@ class CompilerOptions:
 
     name: str
     values: dict[str, str]
+
+
+_DEFAULT = CompilerOptions("XLA's default", {})
+_EIGEN = CompilerOptions("Eigen's convolutions", {_CPU_LIBRARIES: _NO_CONVOLUTIONS})
 
 
 def compiler_options(device: jax.Device, *, alone: bool) -> list[CompilerOptions]:
@@ -88,30 +82,23 @@ def compiler_options(device: jax.Device, *, alone: bool) -> list[CompilerOptions
     user has set take precedence.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    default = CompilerOptions("XLA's default", {})
-    if device.platform == "cpu" and _CPU_LIBRARIES not in flags:
-        prefix = "LIBRARY_FUSION_TYPE_"
-        values = {_CPU_LIBRARIES: f"{prefix}INDIVIDUAL_DOT,{prefix}REDUCE"}
-        if _is_accepted(device, tuple(values.items())):
-            return [CompilerOptions("Eigen's convolutions", values)]
+    if device.platform == "cpu" and _CPU_LIBRARIES not in flags and _knows_eigen():
+        return [_EIGEN]
     if device.platform == "gpu" and alone and _CUDA_GRAPHS not in flags:
         graphs = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,CONVOLUTION"
         return [
             CompilerOptions("CUDA graph for a call", {_CUDA_GRAPHS: f"{graphs},WHILE"}),
             CompilerOptions("CUDA graph for a step", {_CUDA_GRAPHS: graphs}),
-            default,
+            _DEFAULT,
         ]
-    return [default]
+    return [_DEFAULT]
 
 
 @functools.cache
-def _is_accepted(device: jax.Device, options: tuple[tuple[str, str], ...]) -> bool:
-    """Returns whether this jaxlib knows the compiler options."""
-    sharding = jax.sharding.SingleDeviceSharding(device)
-    number = jax.ShapeDtypeStruct((), jnp.float32, sharding=sharding)
-    lowered = jax.jit(jnp.negative).lower(number)
+def _knows_eigen() -> bool:
+    """Returns whether this jaxlib knows the option for Eigen's convolutions."""
     try:
-        lowered.compile(compiler_options=dict(options))
+        jax.jit(jnp.negative).lower(0.0).compile(compiler_options=_EIGEN.values)
     except jax.errors.JaxRuntimeError:
         return False
     return True
@@ -127,11 +114,10 @@ def cache_compilations(directory: str, device: jax.Device) -> None:
     path = Path(directory or os.environ.get("JAX_COMPILATION_CACHE_DIR") or default)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
         # JAX never replaces a program that it could not write completely.
-        if shutil.disk_usage(path).free < _CACHE_BYTES:
-            raise OSError("the disk is full")
+        is_full = shutil.disk_usage(path).free < _CACHE_BYTES
+        if is_full or not os.access(path, os.W_OK):
+            raise OSError(f"{path} cannot be written")
     except OSError as error:
         _log.info("no cache of compiled programs: %s", error)
         jax.config.update("jax_compilation_cache_dir", None)

@@ -42,16 +42,12 @@ class DeviceMesh:
         """
         platform = device.select(kind).platform
         found = tuple(d for d in jax.devices() if d.platform == platform)
-        if count > len(found):
-            raise UserError(
-                f"mesh.devices is {count}, and JAX finds {len(found)}: use at most so "
-                "many, or 0 for all"
-            )
         chosen = found[: count or None]
-        if {d.process_index for d in found} != {d.process_index for d in chosen}:
+        used, processes = ({d.process_index for d in part} for part in (chosen, found))
+        if count > len(found) or used != processes:
             raise UserError(
-                f"mesh.devices is {count}, which leaves a process without a device: "
-                f"use 0 for all {len(found)}"
+                f"mesh.devices is {count}, and JAX finds {len(found)}, at least one of "
+                "which each process needs: use 0 for all"
             )
         return cls(chosen)
 
@@ -118,13 +114,12 @@ class DeviceMesh:
         """
         if self.count == 1:
             return function
-        # JAX's types do not say that results are the same on all devices.
         return jax.shard_map(
             function,
             mesh=self._mesh(),
             in_specs=tuple(layouts),
             out_specs=REPLICATED,
-            check_vma=False,
+            check_vma=False,  # JAX cannot infer that the results are the same
         )
 
     def _mesh(self) -> Mesh:

@@ -6,8 +6,8 @@ whatever steers the loop, because a step is taken by all or by none.
 """
 
 import contextlib
-import functools
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -22,18 +22,10 @@ from jax_resnet.distributed import device
 from jax_resnet.distributed.mesh import REPLICATED, DeviceMesh, split_along
 from jax_resnet.runtime.errors import UserError
 
-HEARTBEAT_SECONDS = 30  # a process that is silent for longer is lost
 _MESSAGE_BYTES = 4096
-_SECONDS_TO_EXIT = 1.0
 # Parts of the messages of collectives and of the coordination service.
-_SIGNS_OF_LOSS = (
-    "Gloo",
-    "NCCL",
-    "Connection",
-    "UNAVAILABLE",
-    "DEADLINE_EXCEEDED",
-    "Barrier",
-    "coordination service",
+_SIGNS_OF_LOSS = re.compile(
+    "Gloo|NCCL|Connection|UNAVAILABLE|DEADLINE_EXCEEDED|Barrier|coordination service"
 )
 
 
@@ -58,7 +50,7 @@ class Processes:
     def exit_last(self) -> None:
         """Waits in the first process, because JAX ends the others when it exits."""
         if self.count > 1 and self.is_first:
-            time.sleep(_SECONDS_TO_EXIT)
+            time.sleep(1)
 
     @contextlib.contextmanager
     def all_or_none(self) -> Iterator[dict[str, Any]]:
@@ -74,29 +66,26 @@ class Processes:
             yield must_match
         except UserError as error:
             failure = error
-        others = self._exchange(must_match, failure) if self.count > 1 else []
+        reason = str(failure)[:400] if failure else None
+        message = {"host": socket.gethostname(), "error": reason, "items": must_match}
+        messages = self._gather(message)
         if failure is not None:
             raise failure
-        for index, other in enumerate(others):
+        for index, other in enumerate(messages):
             where = f"process {index} on {other['host']}"
             if other["error"]:
                 raise UserError(f"{where}: {other['error']}")
-            for name in must_match:
-                if other["must_match"][name] != others[0]["must_match"][name]:
+            for name, item in messages[0]["items"].items():
+                if other["items"][name] != item:
                     raise UserError(
                         f"{where} has another {name} than process 0: all need the "
                         "same command, config, data and workdir"
                     )
 
-    def _exchange(
-        self, must_match: dict[str, Any], failure: UserError | None
-    ) -> list[dict[str, Any]]:
-        """Returns the messages of all processes, with that of this one."""
-        message = {
-            "host": socket.gethostname(),
-            "error": str(failure)[:400] if failure else None,
-            "must_match": must_match,
-        }
+    def _gather(self, message: dict[str, Any]) -> list[dict[str, Any]]:
+        """Returns the messages of all processes."""
+        if self.count == 1:
+            return [message]
         text = json.dumps(message).encode().ljust(_MESSAGE_BYTES)
         with self.detect_lost_process():
             texts = multihost_utils.process_allgather(np.frombuffer(text, np.uint8))
@@ -114,13 +103,14 @@ class Processes:
         table = jax.make_array_from_callback(
             (devices.count, 2), devices.sharding(split_along(0)), lambda _: votes
         )
-        return _maximum(devices)(table)
+        whole = devices.sharding(REPLICATED)
+        return jax.jit(_maximum, out_shardings=whole)(table)
 
     def is_lost_process(self, error: BaseException | None) -> bool:
         """Returns whether an error means that another process is lost."""
         return self.count > 1 and (
             isinstance(error, LostProcessError)
-            or any(sign in str(error) for sign in _SIGNS_OF_LOSS)
+            or _SIGNS_OF_LOSS.search(str(error)) is not None
         )
 
     @contextlib.contextmanager
@@ -159,7 +149,7 @@ def join(
             coordinator,
             num_processes,
             process_id,
-            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            heartbeat_timeout_seconds=30,  # a process silent for longer is lost
             initialization_timeout=120,
         )
     # JAX lets the errors of parsing an address through.
@@ -173,11 +163,8 @@ def join(
     return Processes(jax.process_count(), jax.process_index())
 
 
-@functools.cache
-def _maximum(devices: DeviceMesh) -> Any:
-    return jax.jit(
-        lambda table: table.max(axis=0), out_shardings=devices.sharding(REPLICATED)
-    )
+def _maximum(table: jax.Array) -> jax.Array:
+    return table.max(axis=0)
 
 
 def _one_line(error: BaseException) -> str:

@@ -36,27 +36,26 @@ class BatchNorm(nnx.BatchNorm):
     """:class:`flax.nnx.BatchNorm` over ``[n, h, w, c]``, with an optional ReLU.
 
     It has the arguments and variables of Flax's. Training computes in float32 and
-    rounds once. Evaluation is Flax's, and so is training with
-    ``use_fast_variance=False``.
+    rounds once. Evaluation is Flax's.
     """
 
     def __call__(
         self, x: Float[Array, "n h w c"], *, train: bool, rectify: bool = False
     ) -> Float[Array, "n h w c"]:
-        """Normalises ``x``; ``rectify`` returns the ReLU of the result.
+        """Normalises ``x``, and takes the ReLU of it if ``rectify``.
 
-        In training it uses the statistics of the batch and updates the running ones,
-        else it uses those.
+        With ``train`` it uses the statistics of the batch, and updates the running
+        ones. Otherwise it uses the running ones.
         """
-        if not train or not self.use_fast_variance:
-            y = super().__call__(x, use_running_average=not train)
+        if not train:
+            y = super().__call__(x, use_running_average=True)
             return relu(y) if rectify else y
         scale, bias = jnp.asarray(self.scale[...]), jnp.asarray(self.bias[...])
         x = x.astype(self.dtype)
         y, mean, var = normalize(x, scale, bias, self.epsilon, self.axis_name, rectify)
-        for variable, value in ((self.mean, mean), (self.var, var)):
-            kept = self.momentum * variable[...]
-            variable[...] = kept + (1 - self.momentum) * value
+        momentum = self.momentum
+        self.mean[...] = momentum * self.mean[...] + (1 - momentum) * mean
+        self.var[...] = momentum * self.var[...] + (1 - momentum) * var
         return y
 
 
@@ -69,14 +68,14 @@ def normalize(
     axis_name: str | None,
     rectify: bool,
 ) -> tuple[Float[Array, "n h w c"], Float32[Array, " c"], Float32[Array, " c"]]:
-    """Computes ``(x - mean) / sqrt(var + epsilon) * scale + bias``.
+    """Computes ``(x - mean) / sqrt(var + epsilon) * scale + bias``, or its ReLU.
 
-    ``x`` has any float dtype, which is also that of the result. Mean and variance are
-    taken over the devices of the mesh axis, or over ``x`` alone if that is None.
-    ``rectify`` returns the ReLU of the result.
+    Mean and variance are taken over ``x`` alone, or over all devices along the mesh
+    axis ``axis_name``.
 
-    Returns the result, and mean and biased variance of each channel. Gradients flow
-    through the result alone.
+    Returns:
+        The result in the dtype of ``x``, the mean and the biased variance of each
+        channel. Gradients flow through the result alone.
     """
     return _forward(x, scale, bias, epsilon, axis_name, rectify)[0]
 
@@ -102,20 +101,20 @@ def _backward(
     epsilon: float,
     axis_name: str | None,
     rectify: bool,
-    kept: tuple[Array, ...],
+    residuals: tuple[Array, ...],
     gradients: tuple[Array, Array, Array],
 ) -> tuple[Array, Array, Array]:
-    x, y, scale, bias, mean, inverse = kept
+    x, y, scale, bias, mean, inverse = residuals
     dy, centred = gradients[0].astype(jnp.float32), _centred(x, mean)
-    passed = jnp.where(y > 0, dy, 0.0) if rectify else dy
-    sums = _sums(passed, passed * centred)
+    masked = jnp.where(y > 0, dy, 0.0) if rectify else dy
+    sums = _sums(masked, masked * centred)
     dbias, dscale = sums[0], sums[1] * inverse
-    level, slope = _means(sums, x, axis_name)
+    offset, slope = _means(sums, x, axis_name)
     slope = slope * lax.square(inverse)
     if rectify:
         # Computes the sign again, so that this pass over the pixels need not read y.
-        passed = jnp.where(_affine(centred, scale, bias, inverse) > 0, dy, 0.0)
-    dx = _row(inverse * scale) * (passed - _row(level) - centred * _row(slope))
+        masked = jnp.where(_affine(centred, scale, bias, inverse) > 0, dy, 0.0)
+    dx = _row(inverse * scale) * (masked - _row(offset) - centred * _row(slope))
     return dx.astype(x.dtype), dscale, dbias
 
 
@@ -150,14 +149,10 @@ def _sums(a: Array, b: Array) -> tuple[Array, Array]:
     """Sums two arrays over the pixels, in one pass where that is faster."""
 
     def one_pass(a: Array, b: Array) -> tuple[Array, Array]:
-        def add(left: tuple[Array, ...], right: tuple[Array, ...]) -> tuple[Array, ...]:
-            return left[0] + right[0], left[1] + right[1]
-
-        zero = jnp.float32(0)
-        return tuple(lax.reduce((a, b), (zero, zero), add, _PIXELS))
-
-    def two_passes(a: Array, b: Array) -> tuple[Array, Array]:
-        return a.sum(_PIXELS), b.sum(_PIXELS)
+        zeros = (jnp.float32(0), jnp.float32(0))
+        return tuple(lax.reduce((a, b), zeros, partial(jax.tree.map, lax.add), _PIXELS))
 
     # XLA for CPU takes longer for both at once than for one after the other.
-    return lax.platform_dependent(a, b, cpu=two_passes, default=one_pass)
+    return lax.platform_dependent(
+        a, b, cpu=lambda a, b: (a.sum(_PIXELS), b.sum(_PIXELS)), default=one_pass
+    )

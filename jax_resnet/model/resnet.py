@@ -25,10 +25,7 @@ BATCH_NORM_MOMENTUM = 0.9  # weight of the old running statistics in a step
 
 @dataclass(frozen=True)
 class ResNetConfig:
-    """Size and options of a ResNet.
-
-    Raises UserError if there is no network of this depth.
-    """
+    """Size and options of a ResNet."""
 
     depth: int = 56  # 6n+2 with n >= 1: 8, 14, 20, 32, 44, 56, 110, ...
     num_classes: int = 100  # number of logits
@@ -47,10 +44,8 @@ class ResNetConfig:
 
     def __post_init__(self) -> None:
         if self.depth < 8 or (self.depth - 2) % 6:
-            below = max(8, (self.depth - 2) // 6 * 6 + 2)
             raise UserError(
-                f"model.depth must be 6n+2 with n >= 1, not {self.depth}: "
-                f"the nearest are {below} and {below + 6}"
+                f"model.depth must be 6n+2, such as 8, 14, 20 or 56, not {self.depth}"
             )
 
 
@@ -62,21 +57,20 @@ class ConvBatchNorm(nnx.Module):
         in_features: int,
         features: int,
         *,
-        kernel_size: int,
-        stride: int,
+        kernel_size: int = 3,
+        stride: int = 1,
         config: ResNetConfig,
         rngs: nnx.Rngs,
     ):
-        # "SAME" would pad stride-2 convolutions on the other side than the published
-        # models do.
-        padding = kernel_size // 2
         dtype = jnp.dtype(config.dtype)
         self.conv = nnx.Conv(
             in_features,
             features,
             (kernel_size, kernel_size),
             strides=stride,
-            padding=((padding, padding), (padding, padding)),
+            # "SAME" would pad stride-2 convolutions on the other side than the
+            # published models do.
+            padding=kernel_size // 2,
             use_bias=False,
             dtype=dtype,
             kernel_init=he_normal,
@@ -114,11 +108,10 @@ class BasicBlock(nnx.Module):
         rngs: nnx.Rngs,
     ):
         layer = partial(ConvBatchNorm, config=config, rngs=rngs)
-        self.conv1 = layer(in_features, features, kernel_size=3, stride=stride)
-        self.conv2 = layer(features, features, kernel_size=3, stride=1)
+        self.conv1 = layer(in_features, features, stride=stride)
+        self.conv2 = layer(features, features)
         if config.zero_init_residual:
-            scale = self.conv2.norm.scale
-            scale[...] = jnp.zeros_like(scale[...])
+            self.conv2.norm.scale[...] = jnp.zeros(features)
         self.stride = stride
         self.extra_features = features - in_features
         reshapes = stride != 1 or in_features != features
@@ -158,25 +151,16 @@ class ResNet(nnx.Module):
 
     def __init__(self, config: ResNetConfig, *, rngs: nnx.Rngs):
         self.dtype = jnp.dtype(config.dtype)
+        layer = partial(ConvBatchNorm, config=config, rngs=rngs)
+        block = partial(BasicBlock, config=config, rngs=rngs)
         features = 16 * config.width
-        self.stem = ConvBatchNorm(
-            config.in_channels,
-            features,
-            kernel_size=3,
-            stride=1,
-            config=config,
-            rngs=rngs,
-        )
+        self.stem = layer(config.in_channels, features)
         blocks = []
         for stage in range(3):
             for index in range((config.depth - 2) // 6):
                 in_features, features = features, 16 * config.width * 2**stage
                 stride = 2 if stage > 0 and index == 0 else 1
-                blocks.append(
-                    BasicBlock(
-                        in_features, features, stride=stride, config=config, rngs=rngs
-                    )
-                )
+                blocks.append(block(in_features, features, stride=stride))
         self.blocks = nnx.List(blocks)
         self.head = nnx.Linear(
             features, config.num_classes, kernel_init=fan_in_uniform, rngs=rngs
@@ -216,15 +200,14 @@ class ResNet(nnx.Module):
 def initialize(key: jax.Array | None, **settings: Any) -> ResNet:
     """Builds a ResNet with random weights from the fields of :class:`ResNetConfig`.
 
-    The key must be concrete. None is for :func:`jax.eval_shape`, which then takes a
-    third of the time. Raises UserError if a setting is out of range.
+    The key must be concrete. None is for :func:`jax.eval_shape`, where no key is.
+    Raises UserError if there is no network of this depth.
     """
     rngs = _NoKeys() if key is None else nnx.Rngs(key)
     return ResNet(ResNetConfig(**settings), rngs=rngs)
 
 
 class _NoKeys(nnx.Rngs):
-    # nnx.Rngs counts the keys that it gives, which is slow to trace.
     def params(self) -> None: ...
 
 

@@ -29,15 +29,20 @@ class Weights:
 
 def split(model: ResNet) -> tuple[nnx.GraphDef[ResNet], Arrays, Arrays]:
     """Splits a model into its static definition, parameters and statistics."""
-    graphdef, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
-    return graphdef, _flatten(params), _flatten(batch_stats)
+    graphdef, *states = nnx.split(model, nnx.Param, nnx.BatchStat)
+    params, batch_stats = (_by_path(nnx.to_pure_dict(state)) for state in states)
+    return graphdef, params, batch_stats
 
 
 def merge(
     graphdef: nnx.GraphDef[ResNet], params: Arrays, batch_stats: Arrays
 ) -> ResNet:
-    """Builds the model from what :func:`split` returned."""
-    return nnx.merge(graphdef, _unflatten(params), _unflatten(batch_stats))
+    """Builds the model from the results of :func:`split`."""
+    arrays = {
+        tuple(int(key) if key.isdigit() else key for key in name.split(".")): array
+        for name, array in (params | batch_stats).items()
+    }
+    return nnx.merge(graphdef, unflatten_dict(arrays))
 
 
 def parameter_count(params: Arrays) -> int:
@@ -56,16 +61,16 @@ def from_arrays(template: T, arrays: Mapping[str, np.ndarray]) -> T:
     The template has arrays, or shapes and dtypes. Raises UserError if a path
     is missing or left over, or a shape or dtype differs.
     """
-    expected = _by_path(template)
-    if different := set(expected) ^ set(arrays):
-        raise UserError(f"another model or optimizer: {sorted(different)[0]} differs")
-    for name, leaf in expected.items():
-        found = arrays[name]
-        if (found.shape, found.dtype) != (leaf.shape, leaf.dtype):
-            raise UserError(
-                f"another model: {name} is {found.dtype}{list(found.shape)}, "
-                f"not {leaf.dtype}{list(leaf.shape)}"
-            )
+    expected, found = (
+        {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in leaves.items()}
+        for leaves in (_by_path(template), arrays)
+    )
+    if different := expected.items() ^ found.items():
+        name, _ = min(different)
+        raise UserError(
+            f"another model or optimizer: {name} is {found.get(name)}, not "
+            f"{expected.get(name)}"
+        )
     # One call for all takes a twentieth of the time of a call for each.
     leaves = jax.device_put([arrays[name] for name in expected])
     return jax.tree.unflatten(jax.tree.structure(template), leaves)
@@ -76,19 +81,3 @@ def _by_path(tree: Any) -> dict[str, Any]:
         jax.tree_util.keystr(path, simple=True, separator="."): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
-
-
-def _flatten(state: Any) -> Arrays:
-    return {
-        ".".join(map(str, path)): variable[...]
-        for path, variable in nnx.to_flat_state(state)
-    }
-
-
-def _unflatten(arrays: Arrays) -> dict[Any, Any]:
-    return unflatten_dict(
-        {
-            tuple(int(key) if key.isdigit() else key for key in name.split(".")): array
-            for name, array in arrays.items()
-        }
-    )

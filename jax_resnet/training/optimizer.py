@@ -89,7 +89,7 @@ def make_optimizer(
         weight_decay_on: ``"all"`` parameters, or ``"kernels"`` alone.
         adam_ratio: of ``"muon"``, the learning rate of AdamW in units of the other.
     """
-    mask = is_kernel if weight_decay_on == "kernels" else None
+    mask = _is_kernel if weight_decay_on == "kernels" else None
     rate = _in_an_array(schedule)
     if name == "sgd":
         return optax.chain(
@@ -136,6 +136,5 @@ def _as_matrices(params: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def is_kernel(params: dict[str, Any]) -> dict[str, bool]:
-    """Which parameters are weights of convolutions and of the head."""
+def _is_kernel(params: dict[str, Any]) -> dict[str, bool]:
     return {name: name.endswith(".kernel") for name in params}

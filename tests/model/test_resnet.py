@@ -64,9 +64,9 @@ def test_dtypes_and_shapes(dtype, shortcut):
     assert {leaf.dtype for leaf in leaves} == {jnp.dtype("float32")}
 
 
-@pytest.mark.parametrize(("depth", "nearest"), [(21, "20 and 26"), (2, "8 and 14")])
-def test_bad_depths(depth, nearest):
-    with pytest.raises(UserError, match=rf"6n\+2.*{nearest}"):
+@pytest.mark.parametrize("depth", [21, 2])
+def test_bad_depths(depth):
+    with pytest.raises(UserError, match=rf"6n\+2.*not {depth}"):
         resnet.initialize(jax.random.key(0), depth=depth)
 
 
