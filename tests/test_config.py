@@ -69,14 +69,12 @@ def test_overrides(overrides, name, value):
         ("--config.model.dtype=float16", "model.dtype must be one of"),
         ("--config.optimizer.learning_rate=nan", "learning_rate must be a finite"),
         ("--config.optimizer.warmup_epochs=150", "less than train.epochs, 150"),
-        ("--config.train.epochs=0", "train.epochs must be at least 1"),
         ("--config.seed", "Missing value"),
         ("--config.data.dir=a\nb", r"data.dir must be printable text, not 'a\\nb'"),
         ("--config.augment.transforms=(1,)", "augment.transforms must be names"),
         ("--config.augment.transforms=({1},)", "set is not JSON"),
         ("--config.train.image_sizes=" + "-" * 20_000 + "1", "cannot set the config"),
         ("epochs=3", "unexpected argument 'epochs=3'"),
-        ("--flagfile=/dev/null", "unexpected argument"),
     ],
 )
 def test_bad_overrides(override, message):
@@ -89,12 +87,9 @@ def test_bad_overrides(override, message):
     ("source", "message"),
     [
         ("def get_config(:", "SyntaxError"),
-        ("1 / 0", "ZeroDivisionError"),
-        ("import nothing_of_this_name", "ModuleNotFoundError"),
         ("x = 1", "no attribute 'get_config'"),
         ("def get_config(): return {}", "must return a ConfigDict"),
         ("raise SystemExit('a\\nb')", "SystemExit: a b"),
-        ("\0", "config"),
     ],
 )
 def test_files_that_are_no_configs(tmp_path, source, message):

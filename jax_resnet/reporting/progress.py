@@ -20,8 +20,6 @@ class Progress:
         total_steps: number of steps of the whole run.
         steps_per_epoch: number of training steps in an epoch.
         batch_size: number of images in a step.
-        estimate: whether to print the length of the run once it is known, for devices
-            that make it long.
         say: prints a line; None uses standard output and, on a terminal, a bar.
     """
 
@@ -32,14 +30,12 @@ class Progress:
         total_steps: int,
         steps_per_epoch: int,
         batch_size: int,
-        estimate: bool,
         say: Callable[[str], None] | None = None,
     ):
         self._first_step = self._step = first_step
         self._total_steps = total_steps
         self._steps_per_epoch = steps_per_epoch
         self._batch_size = batch_size
-        self._estimate = estimate
         self._started = self._last_line = time.monotonic()
         self._bar = tqdm(
             total=total_steps * batch_size,
@@ -58,13 +54,6 @@ class Progress:
         self._bar.update((step - self._step) * self._batch_size)
         self._step = step
         now = time.monotonic()
-        # The first calls have one-time costs, and tell little about the rest.
-        if self._estimate and now - self._started > 5:
-            self._estimate = False
-            if self._seconds_left(now) > 60:
-                self._say(
-                    f"At this speed the run takes about {self._time_left(now)} more."
-                )
         if self._bar.disable and now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
             epoch = (step - 1) // self._steps_per_epoch
@@ -103,11 +92,8 @@ class Progress:
     def _time_left(self, now: float) -> str:
         if self._step == self._first_step:
             return "unknown time"
-        return duration(self._seconds_left(now))
-
-    def _seconds_left(self, now: float) -> float:
         seconds_per_step = (now - self._started) / (self._step - self._first_step)
-        return (self._total_steps - self._step) * seconds_per_step
+        return duration((self._total_steps - self._step) * seconds_per_step)
 
 
 def duration(seconds: float) -> str:

@@ -148,6 +148,5 @@ def _progress(
         total_steps=builder.settings.train.epochs * sizes.steps_per_epoch,
         steps_per_epoch=sizes.steps_per_epoch,
         batch_size=sizes.train,
-        estimate=builder.devices.first.platform == "cpu",
         say=say,
     )

@@ -25,28 +25,12 @@ def test_classes_and_normalization(splits):
         np.testing.assert_allclose(INFO.std, scaled.std((0, 1, 2)), atol=5e-3)
 
 
-def test_learnable_but_not_by_a_linear_classifier(splits):
+def test_a_linear_classifier_of_the_pixels_fails(splits):
     (train, labels), (test, expected) = splits.values()
-
-    def accuracy(scores):
-        return (scores.argmax(1) == expected).mean()
-
     # Ridge regression on the pixels of every fourth row and column.
     pixels, new_pixels = (
         x[:, ::4, ::4].reshape(len(x), -1) / 255 - 0.5 for x in (train, test)
     )
     gram = pixels.T @ pixels + 10 * np.eye(pixels.shape[1])
     weights = np.linalg.solve(gram, pixels.T @ np.eye(10)[labels])
-    assert accuracy(new_pixels @ weights) < 0.6
-
-    # The strength of each frequency tells the classes apart: nearest mean spectrum.
-    def spectrum(images):
-        grey = images[..., 0].astype(np.float32) - images[..., 0].mean(
-            (1, 2), keepdims=True
-        )
-        strength = np.abs(np.fft.rfft2(grey)).reshape(len(images), -1)
-        return strength / np.linalg.norm(strength, axis=1, keepdims=True)
-
-    spectra = spectrum(train)
-    means = np.stack([spectra[labels == k].mean(0) for k in range(10)])
-    assert accuracy(spectrum(test) @ means.T) > 0.9
+    assert ((new_pixels @ weights).argmax(1) == expected).mean() < 0.6

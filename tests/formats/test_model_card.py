@@ -1,6 +1,5 @@
 from dataclasses import replace
 
-import pytest
 import yaml
 from format_fixtures import make_predictor
 from metadata_fixtures import HISTORY
@@ -37,16 +36,6 @@ def test_a_selected_epoch():
     assert metric["value"] == 0.4321
     assert metric["name"] == "top-1 accuracy, epoch selected on test"
     assert "optimistic" in body
-
-
-def test_the_hub_reads_the_figures():
-    hub = pytest.importorskip("huggingface_hub")
-    front, _ = render(3 * 391, eval_name="holdout")
-    card = hub.ModelCardData(**front, ignore_metadata_errors=False)
-    first, _ = card.eval_results
-    assert first.dataset_type == "uoft-cs/cifar100"
-    assert first.dataset_split == "holdout"
-    assert (first.metric_type, first.metric_value) == ("accuracy", 0.4321)
 
 
 def test_without_a_measurement():

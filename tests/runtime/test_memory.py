@@ -4,21 +4,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from jax_resnet.runtime.memory import is_out_of_memory, memory_bytes
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (MemoryError(), True),
-        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Failed to allocate"), True),
-        (jax.errors.JaxRuntimeError("INTERNAL: Out of memory allocating 1 B."), True),
-        (jax.errors.JaxRuntimeError("INVALID_ARGUMENT: shapes"), False),
-    ],
-    ids=str,
-)
-def test_is_out_of_memory(error, expected):
-    assert is_out_of_memory(error) == expected
+from jax_resnet.runtime.memory import memory_bytes
 
 
 def test_a_cpu_has_the_memory_of_the_machine():

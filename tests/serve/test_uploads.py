@@ -84,15 +84,12 @@ def make_png(width, height):
 HUGE_PNG = make_png(13_000, 13_000)
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 GOOD_PNG = encoded(Image.fromarray(NOISE))
-GOOD_JPEG = encoded(Image.fromarray(NOISE), "JPEG")
 BAD_CRC = bytearray(GOOD_PNG)
 BAD_CRC[60] ^= 0xFF
 UNREADABLE = {
     "empty": b"",
     "HTML": b"<!doctype html><script>alert(1)</script>",
-    "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
     "a PNG cut off": GOOD_PNG[: len(GOOD_PNG) // 2],
-    "a JPEG cut off": GOOD_JPEG[: len(GOOD_JPEG) // 2],
     "a PNG with a wrong checksum": bytes(BAD_CRC),
     "PostScript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
     "a PNG without pixels": make_png(0, 0),

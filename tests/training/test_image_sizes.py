@@ -64,10 +64,7 @@ def test_sizes_by_epoch():
         (((0, 20), (5, 24), (5, 32)), r"have epochs that grow, not \[0, 5, 5\]"),
         (((0, 24), (5, 20)), r"have sizes that grow, not \[24, 20\]"),
         (((0, 22),), r"multiples of 4, not \[22\]"),
-        (((0, -4),), r"multiples of 4, not \[-4\]"),
         ((20,), r"pairs such as .*, not 20"),
-        (((0, 20, 3),), "pairs such as"),
-        (((0, 20.0),), "pairs such as"),
     ],
 )
 def test_bad_sizes(stages, message):
