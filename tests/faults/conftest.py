@@ -6,6 +6,7 @@ with ``--many-faults``.
 """
 
 import datetime
+import os
 import random
 import shlex
 from collections import Counter
@@ -50,7 +51,7 @@ def pytest_terminal_summary(terminalreporter, config):
     )
     injected = survived + lost
     del injected["no fault"]
-    if not injected:
+    if not injected or "PYTEST_XDIST_WORKER" in os.environ:
         return
     table = "| fault | injected | survived | lost |\n| --- | ---: | ---: | ---: |"
     for name, count in injected.items():
