@@ -6,7 +6,20 @@ import socket
 import subprocess
 from pathlib import Path
 
-from command_line import command
+import numpy as np
+from command_line import assert_checkpoints_sound, command, final_arrays, records
+
+
+def assert_close_runs(workdir, expected):
+    """Two runs differ by the rounding of float32 alone."""
+    assert_checkpoints_sound(workdir)
+    for found, wanted in zip(records(workdir), records(expected), strict=True):
+        for name in ("step", "train_loss", "val_loss"):
+            np.testing.assert_allclose(found[name], wanted[name], rtol=0, atol=1e-5)
+    arrays = final_arrays(workdir)
+    for name, array in final_arrays(expected).items():
+        if name.startswith("state.params."):
+            np.testing.assert_allclose(arrays[name], array, atol=1e-3, err_msg=name)
 
 
 def free_port():

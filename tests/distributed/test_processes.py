@@ -3,17 +3,9 @@
 import signal
 import time
 
-import numpy as np
 import pytest
-from command_line import (
-    assert_checkpoints_sound,
-    assert_one_line,
-    final_arrays,
-    records,
-    run,
-    run_here,
-)
-from process_fixtures import Group
+from command_line import assert_checkpoints_sound, assert_one_line, run, run_here
+from process_fixtures import Group, assert_close_runs
 
 from jax_resnet.checkpoint import store
 from jax_resnet.runtime.lock import workdir_lock
@@ -36,17 +28,6 @@ def alone(tiny, tmp_path_factory):
     return workdir
 
 
-def assert_same_result(workdir, expected):
-    assert_checkpoints_sound(workdir)
-    for found, wanted in zip(records(workdir), records(expected), strict=True):
-        for name in ("step", "train_loss", "val_loss"):
-            np.testing.assert_allclose(found[name], wanted[name], rtol=0, atol=1e-5)
-    arrays = final_arrays(workdir)
-    for name, array in final_arrays(expected).items():
-        if name.startswith("state.params."):
-            np.testing.assert_allclose(arrays[name], array, atol=1e-3, err_msg=name)
-
-
 @pytest.mark.ci
 def test_two_processes_have_the_result_of_one(tiny, alone, tmp_path):
     workdir = tmp_path / "run"
@@ -55,7 +36,7 @@ def test_two_processes_have_the_result_of_one(tiny, alone, tmp_path):
         assert "4 x CPU" in group.log(0)
         assert "epoch" not in group.log(1)  # only the first reports
     assert "2 processes" in (workdir / "log.md").read_text()
-    assert_same_result(workdir, alone)
+    assert_close_runs(workdir, alone)
 
 
 @pytest.mark.ci
@@ -72,7 +53,7 @@ def test_a_signal_to_one_stops_all_and_one_process_resumes(tiny, alone, tmp_path
     result = run_here(tiny, workdir, *STEPS)
     assert result.returncode == 0, result.stderr
     assert f"resuming at step {step}" in result.stdout
-    assert_same_result(workdir, alone)
+    assert_close_runs(workdir, alone)
 
 
 @pytest.mark.ci
@@ -87,7 +68,7 @@ def test_a_killed_process_ends_the_others_and_loses_nothing(tiny, alone, tmp_pat
     assert_checkpoints_sound(workdir)
     result = run_here(tiny, workdir, *STEPS)
     assert result.returncode == 0, result.stderr
-    assert_same_result(workdir, alone)
+    assert_close_runs(workdir, alone)
 
 
 @pytest.mark.ci

@@ -71,20 +71,6 @@ def test_bad_depths(depth):
 
 
 @pytest.mark.slow
-def test_bfloat16_is_about_float32():
-    images = np.random.default_rng(0).standard_normal((16, 8, 8, 3), np.float32)
-    logits = []
-    for dtype in ("float32", "bfloat16"):
-        network = resnet.initialize(
-            jax.random.key(0), depth=8, num_classes=10, dtype=dtype
-        )
-        graphdef, *parts = weights.split(network)
-        apply = jax.jit(lambda p, b, x, g=graphdef: weights.merge(g, p, b)(x))
-        logits.append(np.asarray(apply(*parts, images)))
-    np.testing.assert_allclose(*logits, atol=0.05)
-
-
-@pytest.mark.slow
 def test_the_output_of_a_block_is_computed_once():
     depth = 14
     network = resnet.initialize(jax.random.key(0), depth=depth, num_classes=5)

@@ -34,36 +34,6 @@ def test_warmup_rises_linearly_then_the_rate_decays(name, decay, warmup_steps):
     np.testing.assert_allclose(rates[warmup_steps:], decay, atol=1e-7)
 
 
-@pytest.mark.parametrize(
-    ("nesterov", "decay_on"), [(False, "all"), (True, "kernels"), (True, "all")]
-)
-def test_sgd_against_its_definition(nesterov, decay_on):
-    sgd = make_optimizer(
-        "sgd",
-        make_schedule("cosine", 0.1, 3),
-        nesterov=nesterov,
-        weight_decay=0.01,
-        weight_decay_on=decay_on,
-    )
-    params = {"conv.kernel": jnp.array([2.0, -1.0]), "norm.scale": jnp.array([1.0])}
-    gradients = {"conv.kernel": jnp.array([0.5, 1.0]), "norm.scale": jnp.array([-1.0])}
-    opt_state = sgd.init(params)
-    expected = {name: np.asarray(p, np.float64) for name, p in params.items()}
-    velocity = dict.fromkeys(params, 0.0)
-    for step in range(3):
-        updates, opt_state = sgd.update(gradients, opt_state, params)
-        params = optax.apply_updates(params, updates)
-        rate = 0.05 * (1 + np.cos(np.pi * step / 3))
-        for name in expected:
-            decay = 0.01 if decay_on == "all" or name.endswith("kernel") else 0.0
-            gradient = np.asarray(gradients[name]) + decay * expected[name]
-            velocity[name] = 0.9 * velocity[name] + gradient
-            move = gradient + 0.9 * velocity[name] if nesterov else velocity[name]
-            expected[name] = expected[name] - rate * move
-    for name in expected:
-        np.testing.assert_allclose(params[name], expected[name], rtol=1e-6)
-
-
 @pytest.fixture
 def optax_promotes():
     """Optax's Adam and Muon mix dtypes that strict promotion refuses."""
@@ -73,13 +43,25 @@ def optax_promotes():
 
 @pytest.mark.torch
 @pytest.mark.usefixtures("optax_promotes")
-def test_adamw_is_pytorchs():
+@pytest.mark.parametrize(
+    ("name", "nesterov"), [("sgd", False), ("sgd", True), ("adamw", False)]
+)
+def test_updates_are_pytorchs(name, nesterov):
     torch = pytest.importorskip("torch")
-    ours = make_optimizer("adamw", make_schedule("constant", 0.01, 9), weight_decay=0.1)
+    ours = make_optimizer(
+        name,
+        make_schedule("constant", 0.01, 9),
+        nesterov=nesterov,
+        weight_decay=0.1,
+    )
     rng = np.random.default_rng(0)
     start = rng.standard_normal((3, 4)).astype(np.float32)
     theirs = torch.nn.Parameter(torch.from_numpy(start.copy()))
-    adamw = torch.optim.AdamW([theirs], 0.01, weight_decay=0.1)
+    optimizer = (
+        torch.optim.AdamW([theirs], 0.01, weight_decay=0.1)
+        if name == "adamw"
+        else torch.optim.SGD([theirs], 0.01, 0.9, weight_decay=0.1, nesterov=nesterov)
+    )
     params = {"head.kernel": jnp.asarray(start)}
     opt_state = ours.init(params)
     for _ in range(4):
@@ -89,9 +71,9 @@ def test_adamw_is_pytorchs():
         )
         params = optax.apply_updates(params, updates)
         theirs.grad = torch.from_numpy(gradient)
-        adamw.step()
-    found = params["head.kernel"]
-    np.testing.assert_allclose(found, theirs.detach().numpy(), atol=1e-5)
+        optimizer.step()
+    expected = theirs.detach().numpy()
+    np.testing.assert_allclose(params["head.kernel"], expected, atol=1e-5)
 
 
 def orthogonalised(matrix):
@@ -152,9 +134,9 @@ PARAMS = {
 
 
 @pytest.mark.usefixtures("optax_promotes")
-@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
 @pytest.mark.parametrize("decay_on", ["all", "kernels"])
-def test_decoupled_decay_without_gradients(name, decay_on):
+def test_decay_without_gradients(name, decay_on):
     schedule = make_schedule("constant", 0.1, 9)
     optimizer = make_optimizer(
         name, schedule, weight_decay=0.2, weight_decay_on=decay_on
