@@ -41,7 +41,7 @@ def theirs(ours):
 @pytest.fixture(scope="module")
 def batches():
     generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (STEPS, BATCH, 8, 8, 3), np.uint8)
+    images = generator.integers(0, 256, (STEPS, BATCH, 16, 16, 3), np.uint8)
     labels = generator.integers(0, 100, (STEPS, BATCH), np.int32)
     return images, labels
 
