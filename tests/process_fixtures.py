@@ -4,6 +4,7 @@ import os
 import re
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,7 @@ def free_port():
 class Group:
     """Two processes of one run, with their output in files beside the workdir.
 
-    ``slurm`` gives them their places by SLURM's environment; ``own`` has the arguments
-    of each.
+    ``slurm`` starts them as SLURM does; ``own`` has the arguments of each.
     """
 
     def __init__(self, tiny, workdir, *arguments, devices=1, slurm=False, own=((), ())):
@@ -89,10 +89,7 @@ class Group:
         """Waits until the first process has printed the pattern."""
         while not re.search(pattern, self.log(0)):
             assert self[0].poll() is None, self.log(0)
-            try:
-                self[0].wait(timeout=0.05)
-            except subprocess.TimeoutExpired:
-                continue
+            time.sleep(0.05)
 
     def wait(self, timeout=240):
         return [process.wait(timeout=timeout) for process in self._processes]

@@ -1,26 +1,17 @@
 """The loss of a batch against PyTorch and its definition."""
 
 from dataclasses import replace
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
-from step_fixtures import (
-    BATCH,
-    CLASSES,
-    PLAIN,
-    images_and_labels,
-    make_loss,
-    network,
-    scale,
-)
+from step_fixtures import BATCH, CLASSES, PLAIN, images_and_labels, make_loss, network
 
 from jax_resnet.augment.geometry import resize
 from jax_resnet.augment.mixup import make_mix
-from jax_resnet.model import resnet, weights
+from jax_resnet.model import weights
 from jax_resnet.training.loss import Teacher, draw_blocks
 
 BLOCKS = 3
@@ -45,8 +36,7 @@ def evaluate(preprocessing=PLAIN, **options):
 
 @pytest.mark.slow
 @pytest.mark.torch
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("teacher", [None, TEACHER])
+@pytest.mark.parametrize(("smoothing", "teacher"), [(0.0, None), (0.1, TEACHER)])
 def test_smoothing_and_distillation_are_pytorchs(smoothing, teacher):
     torch = pytest.importorskip("torch")
     mean, metrics, batch, logits = evaluate(label_smoothing=smoothing, teacher=teacher)
@@ -101,22 +91,6 @@ def test_stochastic_depth_weighs_blocks():
     expected = -log_probabilities[np.arange(BATCH), np.asarray(batch["labels"])].mean()
     np.testing.assert_allclose(mean, expected, rtol=1e-5)
     assert np.abs(dropped - logits).max() > 0.01
-
-
-@pytest.mark.slow
-def test_zero_initialised_blocks_begin_as_their_shortcuts():
-    begin = partial(resnet.initialize, depth=8, num_classes=CLASSES)
-    zeroed = weights.split(begin(jax.random.key(0), zero_init_residual=True))[1]
-    usual = network()[1].params
-    last = [f"blocks.{block}.conv2.norm.scale" for block in range(BLOCKS)]
-    for name, value in zeroed.items():
-        expected = usual[name] * (0 if name in last else 1)
-        np.testing.assert_array_equal(value, expected, err_msg=name)
-    images = scale(images_and_labels()[0][:BATCH])
-    no_blocks = jnp.zeros((BATCH, BLOCKS))
-    np.testing.assert_allclose(
-        apply(zeroed, images), apply(usual, images, block_weights=no_blocks), atol=1e-5
-    )
 
 
 def test_images_are_resized_after_all_else():
