@@ -65,15 +65,11 @@ def trivial_augment(
     """Applies one operation at a random magnitude.
 
     TrivialAugment (Müller and Hutter 2021, https://arxiv.org/abs/2103.10158), in its
-    "wide" space: operation, magnitude and sign are uniform. Samples the nearest
-    neighbour, and black outside the image.
-
-    Args:
-      key: Typed PRNG key.
-      image: One or three channels, with values from 0 to 255. For whole values the
-        result is Pillow's, bit for bit. Geometry and identity keep fractions, the
-        other operations round them.
-      bins: Number of magnitudes, evenly spaced; at least 2.
+    "wide" space: operation, magnitude and sign are uniform; the magnitudes are ``bins``
+    evenly spaced ones. Samples the nearest neighbour, and black outside the image. The
+    image has one or three channels, with values from 0 to 255. For whole values the
+    result is Pillow's, bit for bit. Geometry and identity keep fractions, the other
+    operations round them.
     """
     height, width, _ = image.shape
     (choice,) = draw_operations(key, 1, bins)
@@ -92,14 +88,8 @@ def rand_augment(
 
     RandAugment (Cubuk et al. 2019, https://arxiv.org/abs/1909.13719, section 3), as in
     torchvision: operations are drawn with replacement, and operations and signs are
-    uniform.
-
-    Args:
-      key: Typed PRNG key.
-      image: As for :func:`trivial_augment`.
-      operations: Number of operations, N of the paper.
-      magnitude: Bin of the magnitude, from 0 to ``bins - 1``; M of the paper.
-      bins: Number of magnitudes, evenly spaced; at least 2.
+    uniform. The magnitude, M of the paper, is one of ``bins`` evenly spaced ones. The
+    image is that of :func:`trivial_augment`.
     """
     height, width, _ = image.shape
     table = rand_table(height, width, bins)
@@ -134,10 +124,8 @@ def apply_operation(
 ) -> Float32[Array, "h w c"]:
     """Applies one operation, at one magnitude, with one sign.
 
-    Args:
-      image: As for :func:`trivial_augment`.
-      table: All operations, for the image's size.
-      choice: Operation, bin and sign: indices into the axes of the table.
+    The choice has indices into the axes of the table, which is that of the image's
+    size. The image is that of :func:`trivial_augment`.
     """
     operation = choice[0]
     matrix, factor, mask, threshold = (

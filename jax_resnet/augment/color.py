@@ -17,10 +17,8 @@ def normalize(
 ) -> Float32[Array, "*b h w c"]:
     """Scales pixel values to [0, 1], subtracts the mean and divides by the deviation.
 
-    Args:
-      images: One image or a batch, with values from 0 to 255.
-      mean: One number per channel, for values in [0, 1].
-      std: The standard deviation of each channel, for values in [0, 1].
+    The images have values from 0 to 255; mean and std are those of each channel in [0,
+    1].
     """
     shape = (1,) * (images.ndim - 1) + (images.shape[-1],)
     centre = np.asarray(mean, np.float32).reshape(shape)
@@ -38,16 +36,11 @@ def color_jitter(
 ) -> Float32[Array, "h w c"]:
     """Changes brightness, contrast and saturation, in an order drawn per image.
 
-    Each blends the image with another: brightness with black, contrast with the
-    image's mean grey, saturation with the grey of each pixel. A factor of 0 gives the
-    other image, 1 the image itself. Results are clipped to [0, 255], not rounded.
-
-    Args:
-      key: Typed PRNG key.
-      image: One or three channels, with values from 0 to 255.
-      brightness: The factor is uniform in [1 - brightness, 1 + brightness).
-      contrast: Range of its factor, in the same way.
-      saturation: Range of its factor, in the same way.
+    Each blends the image with another: brightness with black, contrast with the image's
+    mean grey, saturation with the grey of each pixel. A factor of 0 gives the other
+    image, 1 the image itself; it is uniform in [1 - brightness, 1 + brightness), and so
+    for the others. The image has one or three channels, with values from 0 to 255.
+    Results are clipped to that, not rounded.
     """
     factors, order = draw_jitter(key, jnp.float32([brightness, contrast, saturation]))
     pixels = image.astype(jnp.float32)

@@ -21,9 +21,11 @@ def random_erasing(
 ) -> Float32[Array, "h w c"]:
     """Sets a random rectangle to 0 (Zhong et al. 2017, as torchvision draws it).
 
+    The image is normalised, so that 0 is the mean colour.
+
     Args:
       key: Typed PRNG key.
-      image: Normalised, so that 0 is the mean colour.
+      image: The normalised image.
       probability: Chance that anything is erased.
       area: Least and greatest fraction of the image's area, uniform between.
       aspect: Least and greatest height / width; the logarithm is uniform between.
@@ -63,11 +65,9 @@ def cutout(
 ) -> Float32[Array, "h w c"]:
     """Sets a square to 0, clipped at the border (DeVries and Taylor 2017).
 
-    Args:
-      key: Typed PRNG key.
-      image: Normalised, so that 0 is the mean colour.
-      size: Side of the square in pixels. Its centre, the pixel ``size // 2`` from its
-        corner, is uniform over the image.
+    The image is normalised, so that 0 is the mean colour. The square has sides of
+    ``size`` pixels. Its centre, the pixel ``size // 2`` from its corner, is uniform
+    over the image.
     """
     limits = jnp.float32(image.shape[:2])
     centre = jnp.floor(jax.random.uniform(key, (2,)) * limits)

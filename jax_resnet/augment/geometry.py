@@ -59,11 +59,10 @@ def mirror(coordinates: Coordinates, mirrored: Bool[Array, ""]) -> Coordinates:
 def affine(coordinates: Coordinates, matrix: Int32[Array, "6"]) -> Coordinates:
     """Applies an affine map of 16.16 fixed-point integers; black beyond the image.
 
-    Args:
-      coordinates: Coordinates in an image with sides below 4096 pixels.
-      matrix: a to f, at most 1 in size but for c and f: column x of row y shows column
-        ``a x + b y + c`` of row ``d x + e y + f``, rounded down. Pillow's
-        ``Image.transform`` has these integers, with c and f at the centre of pixel 0.
+    The matrix is a to f, at most 1 in size but for c and f: column x of row y shows
+    column ``a x + b y + c`` of row ``d x + e y + f``, rounded down. Pillow's
+    ``Image.transform`` has these integers, with c and f at the centre of pixel 0. The
+    sides of the image are below 4096 pixels.
     """
     a, b, c, d, e, f = matrix
     row, column = coordinates.row, coordinates.column
@@ -73,18 +72,15 @@ def affine(coordinates: Coordinates, matrix: Int32[Array, "6"]) -> Coordinates:
 
 
 def rotate(coordinates: Coordinates, angle: Float32[Array, ""]) -> Coordinates:
-    """Rotates counter-clockwise about the image's centre, as Pillow does.
+    """Rotates by degrees counter-clockwise about the image's centre, as Pillow does.
 
     ``Image.rotate(angle, NEAREST, fillcolor=0)`` uses a matrix of 16.16 fixed-point
     integers, rounded from float64. These are the same integers, found without float64:
     sine and cosine are carried as a whole number plus a float32 fraction. They differ,
     by one, only where the float64 value is within about 2e-6 of a rounding boundary
     (3e-5 for the two offsets, at 32 pixels). So the pixels are Pillow's for all but
-    about one angle in a million. Devices differ within the same bounds.
-
-    Args:
-      coordinates: Coordinates in an image with sides below 4096 pixels.
-      angle: Angle in degrees.
+    about one angle in a million. Devices differ within the same bounds. The sides of
+    the image are below 4096 pixels.
     """
     height, width = coordinates.row.shape
     step = jnp.round(angle * _STEPS_PER_DEGREE)
@@ -109,13 +105,7 @@ def rotate(coordinates: Coordinates, angle: Float32[Array, ""]) -> Coordinates:
 def random_crop(
     key: Key[Array, ""], coordinates: Coordinates, *, padding: int
 ) -> Coordinates:
-    """Pads with black and crops to the old size, at a uniform offset.
-
-    Args:
-      key: Typed PRNG key.
-      coordinates: Coordinates in the image.
-      padding: Pixels on each side; offsets are 0 to twice this, on each axis.
-    """
+    """Pads with black on each side and crops to the old size, at a uniform offset."""
     offsets = jnp.floor(jax.random.uniform(key, (2,)) * (2 * padding + 1))
     down, right = offsets.astype(jnp.int32) - padding
     return _bounded(coordinates.row + down, coordinates.column + right, coordinates)
@@ -164,9 +154,7 @@ def _fixed_point_sine(
 ) -> tuple[Int32[Array, ""], Float32[Array, ""]]:
     """Returns 65536 sin(angle) as the nearest whole number and a fraction in +-1/2.
 
-    Args:
-      step: The angle in whole steps of 1/64 degree.
-      remainder: The rest of the angle, in radians.
+    The angle is a number of steps of 1/64 degree, and a remainder in radians.
     """
     value, slope = step % _TURN, (step + _TURN // 4) % _TURN
     whole, fraction = jnp.asarray(_WHOLE)[value], jnp.asarray(_FRACTION)[value]

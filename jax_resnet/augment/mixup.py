@@ -95,10 +95,8 @@ def outside_box(
 ) -> Float32[Array, "h w"]:
     """Returns CutMix's mask: 0 in a box and 1 outside it.
 
-    Args:
-      share: Fraction of the image outside a box that the border does not cut.
-      centre: Centre of the box, as fractions of height and width.
-      shape: Height and width of the image in pixels.
+    The share is the fraction of the image outside a box that the border does not cut.
+    The centre is in fractions of height and width, the shape in pixels.
     """
     limits = jnp.float32(shape)
     side = (limits * jnp.sqrt(1 - share)).astype(jnp.int32)

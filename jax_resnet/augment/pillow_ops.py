@@ -14,11 +14,7 @@ from jaxtyping import Array, Float32, Int32
 
 
 def grayscale(pixels: Float32[Array, "h w c"]) -> Float32[Array, "h w 1"]:
-    """Returns the luma (ITU-R BT.601), like ``Image.convert("L")``.
-
-    Args:
-      pixels: One or three channels.
-    """
+    """Returns the luma (ITU-R BT.601) of one or three channels, as Pillow does."""
     if pixels.shape[-1] == 1:
         return jnp.round(pixels)
     red, green, blue = jnp.split(pixels, 3, axis=-1)
@@ -30,10 +26,8 @@ def grayscale(pixels: Float32[Array, "h w c"]) -> Float32[Array, "h w 1"]:
 def smooth(pixels: Float32[Array, "h w c"]) -> Float32[Array, "h w c"]:
     """Averages each pixel, with weight 5, and its eight neighbours, with weight 1.
 
-    Like ``ImageFilter.SMOOTH``: rounds the result, and leaves the border as it is.
-
-    Args:
-      pixels: An image of at least 3 by 3 pixels.
+    Like ``ImageFilter.SMOOTH``: rounds the result, and leaves the border as it is. The
+    image has at least 3 by 3 pixels.
     """
     height, width, _ = pixels.shape
     lines = pixels[:-2] + pixels[1:-1] + pixels[2:]
@@ -51,10 +45,8 @@ def blend(
 ) -> Float32[Array, "h w c"]:
     """Blends two images, like ``Image.blend``: in float32, clipped, rounded down.
 
-    Args:
-      other: The result for a factor of 0; it broadcasts to the image.
-      pixels: The result for a factor of 1.
-      factor: From 1/128 to 2.
+    The factor is from 1/128 to 2: 0 would give the other image, 1 gives the image
+    itself.
     """
     # Pillow rounds twice, after the product and after the sum; a compiler may fuse
     # both and round once. The two parts of the factor make each product exact.
@@ -84,12 +76,9 @@ def look_up(
 def autocontrast(counts: Int32[Array, "256 c"]) -> Int32[Array, "256 c"]:
     """Makes the table that stretches each channel to the range from 0 to 255.
 
-    Like ``ImageOps.autocontrast``, which computes in float64 and rounds down: where
-    the exact result is whole, it may come out one lower. A channel with a single value
+    Like ``ImageOps.autocontrast``, which computes in float64 and rounds down: where the
+    exact result is whole, it may come out one lower. A channel with a single value
     stays as it is.
-
-    Args:
-      counts: The histogram.
     """
     low, high = _extremes(counts)
     span = jnp.maximum(high - low, 1)
@@ -109,9 +98,6 @@ def equalize(counts: Int32[Array, "256 c"]) -> Int32[Array, "256 c"]:
 
     Like ``ImageOps.equalize``, which does not count the pixels of the highest value,
     and leaves a channel as it is where fewer than 255 pixels are below that.
-
-    Args:
-      counts: The histogram.
     """
     _, high = _extremes(counts)
     step = jnp.where(_all_values() < high, counts, 0).sum(0, keepdims=True) // 255
@@ -155,9 +141,8 @@ _PARTS = np.gcd(np.arange(256), 255).astype(np.int32)
 def _one_lower() -> np.ndarray:
     """Finds where float64 arithmetic gets one less than the exact whole number.
 
-    Returns:
-      uint32 ``[256, 256, 2]`` by the span and the lowest value: a bit for each part of
-      the span, from the lowest bit of the first word.
+    Returns uint32 ``[256, 256, 2]`` by the span and the lowest value: a bit for each
+    part of the span, from the lowest bit of the first word.
     """
     table = np.zeros((256, 256, 2), np.uint32)
     for span in range(1, 256):
