@@ -22,18 +22,13 @@ from jax_resnet.runtime.files import write_atomically, write_errors_explained
 SECONDS_BETWEEN_CURVES = 30.0
 
 
-def read_summary(workdir: Path) -> dict[str, Any]:
-    """Returns the contents of ``summary.json``; {} if it cannot be read."""
+def is_complete(workdir: Path) -> bool:
+    """Returns whether the summary of a run says that all epochs are done."""
     try:
         summary = json.loads((workdir / "summary.json").read_text())
     except (OSError, ValueError):
-        return {}
-    return summary if isinstance(summary, dict) else {}
-
-
-def is_complete(workdir: Path) -> bool:
-    """Returns whether the summary of a run says that all epochs are done."""
-    return read_summary(workdir).get("complete") is True
+        return False
+    return isinstance(summary, dict) and summary.get("complete") is True
 
 
 class Report:
