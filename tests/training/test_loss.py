@@ -93,6 +93,7 @@ def test_stochastic_depth_weighs_blocks():
     assert np.abs(dropped - logits).max() > 0.01
 
 
+@pytest.mark.slow
 def test_images_are_resized_after_all_else():
     mixed = replace(PLAIN, mix=make_mix(mixup=0.2, cutmix=1.0))
     images, labels = (array[:BATCH] for array in images_and_labels())
