@@ -69,6 +69,7 @@ def test_changes_and_skipped_steps_are_said():
     assert "Steps skipped, not being finite: 3 in epoch 2." in log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", [1, 5])
 def test_curves_are_a_picture_of_the_history(tmp_path, epochs):
     picture = draw_curves(INFO, HISTORY[:epochs])
