@@ -81,6 +81,7 @@ def test_the_folder_is_the_run(finished, tmp_path):
     assert {path.name for path in output.iterdir()} == names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["safetensors", "onnx"])
 def test_a_wrong_file_is_not_kept(folder, tmp_path, monkeypatch, name):
     write = export.FORMATS[name].write

@@ -23,6 +23,7 @@ def images(predictor):
     return random_images(predictor)
 
 
+@pytest.mark.slow
 def test_logits_are_the_networks(predictor, images):
     graphdef, params, batch_stats = weights.split(
         resnet.initialize(jax.random.key(0), **predictor.metadata.model)
@@ -35,6 +36,7 @@ def test_logits_are_the_networks(predictor, images):
     np.testing.assert_allclose(predictor.logits(images), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_predict_and_explain_agree_with_the_logits(predictor, images):
     logits = predictor.logits(images)
     expected = softmax(logits.astype(np.float64) / 1.7, axis=1)
@@ -46,6 +48,7 @@ def test_predict_and_explain_agree_with_the_logits(predictor, images):
     np.testing.assert_allclose(maps.mean((1, 2)) + bias, logits, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_opening_a_model_compiles_nothing(predictor, images):
     compiled = []
 

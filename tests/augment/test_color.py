@@ -48,6 +48,7 @@ def test_each_blend_is_within_one_of_pillows(name, channels):
         assert np.abs(ours.round() - expected).max() <= 1
 
 
+@pytest.mark.slow
 def test_blends_follow_the_drawn_order():
     # Amounts of 1 clip a lot, and clipping makes the order matter.
     for image, ours, factors, order in zip(

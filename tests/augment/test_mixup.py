@@ -60,6 +60,7 @@ def test_cutmix():
     np.testing.assert_array_equal(own[::2], own[1::2])
 
 
+@pytest.mark.slow
 def test_probability_and_the_choice_between_both():
     found, share = mix(mixup=1.0, cutmix=1.0, probability=0.6)
     whole = (found == IMAGES).all((1, 2, 3))

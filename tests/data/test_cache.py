@@ -35,6 +35,7 @@ def test_made_once_from_each_source(tmp_path, caplog):
     assert "source has changed" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_damaged_file_never_gives_other_arrays(tmp_path):
     path = tmp_path / "one.npz"
     made(path)

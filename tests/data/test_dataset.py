@@ -81,6 +81,7 @@ def test_wrong_holdouts(cifar100):
         data.load_split("cifar100", "holdout", data_dir=cifar100[0])
 
 
+@pytest.mark.slow
 def test_the_cache_is_used_and_follows_the_files(cifar100, tmp_path, caplog):
     folder = shutil.copytree(cifar100[0], tmp_path / "tfds")
     for place in (folder, cifar100[0], folder):  # each has files of its own

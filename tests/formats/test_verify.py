@@ -13,6 +13,7 @@ from jax_resnet.runtime.errors import UserError
 IMAGES = random_images(make_predictor(), 8)
 
 
+@pytest.mark.slow
 def test_a_model_equals_itself(monkeypatch):
     monkeypatch.setattr(verify, "BATCH", 4)
     predictor, sizes = make_predictor(), []

@@ -26,6 +26,7 @@ def test_parameter_count(depth, shortcut, count):
     assert weights.parameter_count(params) == count
 
 
+@pytest.mark.slow
 def test_initialisation():
     params, batch_stats = arrays(depth=8, width=2)
     assert params["stem.conv.kernel"].shape == (3, 3, 3, 32)

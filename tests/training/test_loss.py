@@ -71,6 +71,7 @@ def test_mixed_labels_against_their_distribution():
     assert int(metrics.top1) == int((logits.argmax(-1) == larger).sum())
 
 
+@pytest.mark.slow
 def test_drop_rates_of_stochastic_depth():
     n = 10_000
     keys = jax.random.split(jax.random.key(0), n)

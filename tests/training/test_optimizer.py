@@ -80,6 +80,7 @@ def orthogonalised(matrix):
     return x.T if is_tall else x
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("optax_promotes")
 def test_muon_turns_each_kernel_as_a_matrix_of_its_filters():
     rate, decay = 0.05, 0.1
@@ -127,6 +128,7 @@ PARAMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("optax_promotes")
 @pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
 @pytest.mark.parametrize("decay_on", ["all", "kernels"])

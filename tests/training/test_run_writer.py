@@ -64,6 +64,7 @@ def reported(workdir):
     return [json.loads(line)["epoch"] for line in lines]
 
 
+@pytest.mark.slow
 def test_saves_that_cannot_keep_up(tmp_path, saving):
     begun, go_on = saving
     with RunWriter(tmp_path, Processes(), run_metadata(), keep_latest=2) as writer:
@@ -82,6 +83,7 @@ def test_saves_that_cannot_keep_up(tmp_path, saving):
     assert json.loads((tmp_path / "summary.json").read_text())["complete"] is True
 
 
+@pytest.mark.slow
 def test_several_processes_save_each_epoch(tmp_path, saving):
     begun, go_on = saving
     go_on.set()
@@ -94,6 +96,7 @@ def test_several_processes_save_each_epoch(tmp_path, saving):
     assert store.saved_steps(tmp_path) == [2, 4, 5]
 
 
+@pytest.mark.slow
 def test_a_state_within_an_epoch(tmp_path):
     first, second, *_ = records()
     with RunWriter(tmp_path, Processes(), run_metadata(), keep_latest=2) as writer:

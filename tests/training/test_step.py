@@ -183,6 +183,7 @@ def reference_metrics(logits, labels):
     return loss, hits[:, :1].sum(), hits[:, :5].sum()
 
 
+@pytest.mark.slow
 def test_metrics_against_sorting():
     rng = np.random.default_rng(3)
     # Few distinct values, so that ties are common.
@@ -195,6 +196,7 @@ def test_metrics_against_sorting():
     assert (metrics.mean_loss, metrics.accuracy(5)) == (metrics.loss / 200, top5 / 200)
 
 
+@pytest.mark.slow
 def test_padding_and_broken_logits_count_for_nothing():
     logits = jnp.zeros((3, 12)).at[0, 4].set(9.0).at[1].set(jnp.nan)
     metrics = batch_metrics(logits, jnp.array([4, 4, -1]))[1]
