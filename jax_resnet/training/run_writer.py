@@ -80,7 +80,6 @@ class RunWriter:
     def _save(self, snapshot: Snapshot) -> None:
         self.raise_failure()
         if self._processes.count > 1:
-            self._complete_started()
             self._start_save(snapshot)
             return
         with self._lock:
@@ -111,7 +110,8 @@ class RunWriter:
         return [newest] if best is newest else [best, newest]
 
     def _start_save(self, snapshot: Snapshot) -> None:
-        """Starts saving a snapshot, once the save before it is complete."""
+        """Starts saving a snapshot, once the one before it is saved and reported."""
+        self._complete_started()
         state, metrics = jax.device_get((snapshot.state, snapshot.metrics))
         model, training = to_trees(state, metrics, epoch_ends=snapshot.epoch_ends)
         selection: Metrics | None = None

@@ -39,7 +39,7 @@ def serving(tmp_path_factory):
     def serve(predictor, *arguments, grace=10):
         options = app.parse(["--port", "0", *arguments])
         classifier = Classifier(predictor)
-        running = server.Server(server.create(classifier, options), grace=grace)
+        running = server.create(classifier, options, grace=grace)
         with app.bind(options.host, options.port) as listener:
             listener.listen()
             thread = threading.Thread(target=running.run, args=[[listener]])
