@@ -128,7 +128,6 @@ def get_config() -> ConfigDict:
     config.train.steps_per_call = 0  # changes no result; 0 adapts to the speed
     # Compiled programs; "" is $JAX_COMPILATION_CACHE_DIR, or xla in the default cache.
     config.train.compilation_cache = ""
-    config.train.max_skipped_steps = 0  # per epoch, where the loss is not finite
 
     config.checkpoint = ConfigDict()
     config.checkpoint.keep_latest = 2  # beside the best; at least 2

@@ -137,7 +137,6 @@ FIELDS = {
     "train.device": Field(str, ALWAYS),
     "train.steps_per_call": Field(int, ALWAYS, least=0),
     "train.compilation_cache": Field(str, ALWAYS),
-    "train.max_skipped_steps": Field(int, IF_ACCEPTED, least=0, default=0),
     "checkpoint.keep_latest": Field(int, ALWAYS, least=2),
 }
 _DEFAULTS = {
@@ -272,6 +271,7 @@ def flatten(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
 def kept_fields(kept: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the fields of a kept run's config, which may be of an older version."""
     fields = {**_DEFAULTS, **flatten(kept)}
+    fields.pop("train.max_skipped_steps", None)  # there is no such field any more
     if "augment.recipe" in fields:  # as augment.transforms was called
         fields["augment.transforms"] = fields.pop("augment.recipe")
     return fields

@@ -18,8 +18,8 @@ class EpochRecord(TypedDict):
 
     Losses are in nats per image; top-1 and top-5 are fractions. ``step`` is the number
     of steps done and ``learning_rate`` that of the last one. ``images_per_second``
-    counts training images. ``skipped_steps`` is present if steps were not finite, and
-    ``image_size``, in pixels, if the config has ``image_sizes``.
+    counts training images. ``image_size``, in pixels, is present if the config has
+    ``image_sizes``.
     """
 
     epoch: int
@@ -32,7 +32,6 @@ class EpochRecord(TypedDict):
     learning_rate: float
     seconds: float
     images_per_second: float
-    skipped_steps: NotRequired[int]
     image_size: NotRequired[int]
 
 

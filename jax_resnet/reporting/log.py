@@ -41,9 +41,6 @@ def render_log(
             left=0,
         ),
     ]
-    if skipped := [record for record in history if record.get("skipped_steps")]:
-        counts = (f"{r['skipped_steps']} in epoch {r['epoch']}" for r in skipped)
-        parts += [f"Steps skipped, not being finite: {', '.join(counts)}."]
     if final is not None and best is not None:
         rows = [["last", *_cells(history[-1])], ["best", *_cells(best)]]
         parts += [

@@ -75,8 +75,6 @@ class Progress:
             f"{record['seconds']:.1f} s  {record['images_per_second']:,.0f} images/s  "
             f"{self._time_left(time.monotonic())} left"
         )
-        if skipped := record.get("skipped_steps"):
-            self._say(f"warning: {skipped} of its steps were not finite and skipped")
         self._last_line = time.monotonic()
 
     def close(self) -> None:

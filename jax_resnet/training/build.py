@@ -212,7 +212,6 @@ class RunBuilder:
         return StepOptions(
             accumulation=settings.train.accumulation,
             average_statistics=settings.mesh.batch_norm == "device",
-            skip_nonfinite=settings.train.max_skipped_steps > 0,
             sam=sam if sam.rho else None,
             ema=ema if ema.decay else None,
         )

@@ -125,18 +125,7 @@ class Loop:
                 "optimizer.learning_rate or some optimizer.warmup_epochs, in another "
                 "--workdir; the last good checkpoint is kept"
             )
-        skipped = self._skipped(metrics, done)
-        if skipped > self._train.max_skipped_steps:
-            raise DivergedError(
-                f"{skipped} steps of the epoch were not finite by step {step}, more "
-                "than train.max_skipped_steps: try a lower optimizer.learning_rate, "
-                "in another --workdir; the last good checkpoint is kept"
-            )
         self._run.progress.trained(step, metrics.mean_loss)
-
-    def _skipped(self, metrics: RunningMetrics, done: int) -> int:
-        """Number of an epoch's steps that were left out for not being finite."""
-        return done - int(metrics.count) // self._pipeline.sizes.train
 
     def _record(
         self,
@@ -168,8 +157,6 @@ class Loop:
         )
         if (image_size := self._steps.image_sizes[epoch]) is not None:
             ended["image_size"] = image_size
-        if skipped := self._skipped(training, sizes.steps_per_epoch):
-            ended["skipped_steps"] = skipped
         clock.epoch = clock.training = 0.0
         return dataclasses.replace(
             metadata,

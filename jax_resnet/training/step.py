@@ -35,9 +35,6 @@ class StepOptions:
     # BatchNorm sees the images of one device at a time, and the running statistics are
     # averaged over the devices
     average_statistics: bool = False
-    # a batch whose loss or gradient is not finite changes nothing but the number of
-    # steps taken, and its metrics count no images
-    skip_nonfinite: bool = False
     # sharpness-aware minimisation, which takes the gradients twice; None leaves it out
     sam: Sam | None = None
     # the average of the weights that the state keeps; None keeps none
@@ -84,8 +81,6 @@ def make_train_step(
         if options.ema is not None and average is not None:
             average = options.ema.update(average, params, state.step)
         new_state = TrainState(state.step + 1, params, batch_stats, opt_state, average)
-        if options.skip_nonfinite:
-            new_state, found = _unless_nonfinite(gradients, found, new_state, state)
         return new_state, metrics.plus_step(found, new_state.step)
 
     return train_step
@@ -100,20 +95,6 @@ def _gradients(
     if axis_name is None:
         return gradients_of
     return _over_devices(gradients_of, axis_name, options.average_statistics)
-
-
-def _unless_nonfinite(
-    gradients: Arrays, found: RunningMetrics, new: TrainState, old: TrainState
-) -> tuple[TrainState, RunningMetrics]:
-    """The new state and the metrics of a batch, or the old ones if it is not finite."""
-    leaves = (found.loss, *gradients.values())
-    finite = jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]))
-    counted = dataclasses.replace(old, step=new.step)
-    return jax.tree.map(
-        lambda a, b: jnp.where(finite, a, b),
-        (new, found),
-        (counted, RunningMetrics.zeros()),
-    )
 
 
 def _accumulated(gradients_of: Gradients, parts: int, unroll: bool) -> Gradients:

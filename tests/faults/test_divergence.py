@@ -29,15 +29,6 @@ def test_divergence_keeps_the_last_finite_checkpoints(tiny, stopped, tmp_path):
     assert [store.select(workdir, which) for which in ("best", "latest")] == before
 
 
-@pytest.mark.ci
-@pytest.mark.fault("more steps that are not finite than may be skipped", 1, 1)
-def test_skipping_has_a_limit(tiny, tmp_path):
-    skip = "--config.train.max_skipped_steps=3"
-    result = run_here(tiny, tmp_path / "run", EXPLODE, skip)
-    assert_one_line(result, r"more than train\.max_skipped_steps: try a lower")
-    assert summary(tmp_path / "run")["complete"] is False
-
-
 @pytest.mark.slow
 @pytest.mark.fault("a config edited between starts", 1, 1)
 def test_changes_are_refused_or_recorded(tiny, stopped, tmp_path):

@@ -62,11 +62,10 @@ def test_best_is_the_first_of_equals_and_never_nan():
     assert best_epoch([record(1, val_top1=math.nan)]) is None
 
 
-def test_changes_and_skipped_steps_are_said():
+def test_changes_are_said():
     info = replace(INFO, changes=("from step 9 on seed was 0 and is 1",))
-    log = render_log(info, [record(1), record(2, skipped_steps=3)], None)
+    log = render_log(info, [record(1)], None)
     assert "| changed | from step 9 on seed was 0 and is 1 |" in log
-    assert "Steps skipped, not being finite: 3 in epoch 2." in log
 
 
 @pytest.mark.slow

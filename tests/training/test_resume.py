@@ -12,7 +12,7 @@ def test_an_empty_workdir_starts(tmp_path):
 
 def test_the_same_config_starts_again(tmp_path):
     (tmp_path / "config.json").write_text('{"seed": 0, "train": {"device": "gpu"}}')
-    settings = {"seed": 0, "train": {"device": "cpu", "max_skipped_steps": 0}}
+    settings = {"seed": 0, "train": {"device": "cpu"}}
     assert resume_point(tmp_path, settings) is None
 
 
