@@ -6,7 +6,6 @@ import os
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         models.append(_evaluate(workdir, options))
         print()
     if len(models) == 1:
-        content = models[0].as_json
+        ((evaluation, content, images),) = models
         page = report.render(content, pictures=output.stem)
-        pictures = draw_all(models[0].evaluation, models[0].images)
+        pictures = draw_all(evaluation, images)
     else:
         content = _compare(models, options)
         page, pictures = report.render_comparison(content), {}
@@ -59,8 +58,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, picture in pictures.items():
             output.with_suffix("").mkdir(exist_ok=True)
             write_atomically(output.with_suffix("") / name, picture)
-    if len(models) == 1:
-        _save_temperature(options.workdir[0], models[0])
+    workdir = options.workdir[0]
+    # The files of an exported folder have digests, so its temperature is final.
+    if (
+        len(models) == 1
+        and os.access(workdir, os.W_OK)
+        and not is_model_folder(workdir)
+    ):
+        fitted = evaluation.calibration
+        save_temperature(
+            workdir,
+            step=content["step"],
+            temperature=fitted.temperature,
+            fitted_on=fitted.fitted_on,
+        )
     return 0
 
 
@@ -106,51 +117,37 @@ def _parser() -> Parser:
     return parser
 
 
-@dataclass(frozen=True)
-class _Evaluated:
-    """A model's evaluation, its JSON report, and the images."""
-
-    evaluation: Evaluation
-    as_json: dict[str, Any]
-    images: UInt8[np.ndarray, "n h w c"]
-
-
 def _compare(
-    models: Sequence[_Evaluated], options: argparse.Namespace
+    models: Sequence[tuple[Evaluation, dict[str, Any], np.ndarray]],
+    options: argparse.Namespace,
 ) -> dict[str, Any]:
     """Returns the JSON of a comparison."""
-    names, first = [str(workdir) for workdir in options.workdir], models[0]
-    for name, model in zip(names, models, strict=True):
-        same_data = model.evaluation.info == first.evaluation.info
-        if not same_data or not np.array_equal(model.images, first.images):
+    names = [str(workdir) for workdir in options.workdir]
+    evaluations, reports, images = zip(*models, strict=True)
+    info = evaluations[0].info
+    for name, one, own in zip(names, evaluations, images, strict=True):
+        if one.info != info or not np.array_equal(own, images[0]):
             raise UserError(
                 f"{name} was evaluated on other images than {names[0]}: compare models "
                 "of one data set"
             )
-    evaluations = [model.evaluation for model in models]
-    reports = zip(names, (model.as_json for model in models), strict=True)
     return {
-        "dataset": first.evaluation.info.name,
+        "dataset": info.name,
         "split": options.split,
-        "models": [{"workdir": name, **one} for name, one in reports],
-        **compare(names, evaluations, split=options.split),
+        "models": [
+            {"workdir": name, **one} for name, one in zip(names, reports, strict=True)
+        ],
+        **compare(names, evaluations),
     }
 
 
-def _save_temperature(workdir: Path, model: _Evaluated) -> None:
-    # The files of an exported folder have digests, so its temperature is final.
-    if os.access(workdir, os.W_OK) and not is_model_folder(workdir):
-        fitted = model.evaluation.calibration
-        save_temperature(
-            workdir,
-            step=model.as_json["step"],
-            temperature=fitted.temperature,
-            fitted_on=fitted.fitted_on,
-        )
+def _evaluate(
+    workdir: Path, options: argparse.Namespace
+) -> tuple[Evaluation, dict[str, Any], UInt8[np.ndarray, "n h w c"]]:
+    """Evaluates one model and prints its main metrics.
 
-
-def _evaluate(workdir: Path, options: argparse.Namespace) -> _Evaluated:
-    """Evaluates one model and prints its main metrics."""
+    Returns the evaluation, its JSON report, and the images.
+    """
     started = time.monotonic()
     predictor = Predictor.open(
         workdir, options.checkpoint, batch_size=options.batch_size
@@ -184,7 +181,7 @@ def _evaluate(workdir: Path, options: argparse.Namespace) -> _Evaluated:
         **evaluation.as_dict(),
     }
     print(report.render_headline(as_json), flush=True)
-    return _Evaluated(evaluation, as_json, split.images)
+    return evaluation, as_json, split.images
 
 
 def _load_split(

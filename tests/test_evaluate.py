@@ -4,12 +4,9 @@ import json
 import re
 import shutil
 
-import numpy as np
 import pytest
 from command_line import assert_one_line, records, run_here
-from scipy.special import softmax
 
-from jax_resnet import data
 from jax_resnet.predict import Predictor
 
 SPLIT = ("--split", "test[:100]")
@@ -48,7 +45,7 @@ def test_the_report_repeats_the_logged_metrics(tiny, workdir):
 
 
 @pytest.mark.slow
-def test_several_runs_are_compared_and_combined(tiny, workdir, tmp_path):
+def test_several_runs_are_compared(tiny, workdir, tmp_path):
     other = shutil.copytree(workdir, tmp_path / "other")
     shutil.rmtree(other / "checkpoints" / "24")
     output = tmp_path / "comparison.json"
@@ -61,13 +58,6 @@ def test_several_runs_are_compared_and_combined(tiny, workdir, tmp_path):
     assert (same["first"], same["second"]) == (str(workdir), str(workdir))
     assert (same["only_first"], same["only_second"], same["p_value"]) == (0, 0, 1.0)
 
-    _, test = data.load_split("synthetic", "test[:100]", data_dir=None)
-    logits = [Predictor.open(w, "latest").logits(test.images) for w in (workdir, other)]
-    mean = (2 * softmax(logits[0], axis=1) + softmax(logits[1], axis=1)) / 3
-    ensemble = comparison["ensemble"]
-    assert ensemble["top1"] == np.mean(mean.argmax(axis=1) == test.labels)
-    losses = -np.log(mean[np.arange(100), test.labels])
-    assert ensemble["loss"] == pytest.approx(losses.mean(), rel=1e-4)
     assert "McNemar" in (tmp_path / "comparison.md").read_text()
 
 
@@ -75,7 +65,6 @@ def test_several_runs_are_compared_and_combined(tiny, workdir, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--split", "train[:0]"], "train"),
         (["--batch-size", "0"], "--batch-size"),
         (["--checkpoint", "7"], "best, latest or a step"),
         (["--output", "/nonsense/report.json"], "/nonsense/report.json"),

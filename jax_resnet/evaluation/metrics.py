@@ -4,11 +4,9 @@ Ranks are counted in integers and losses are computed in float64, so the results
 depend on the batch size or the device.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from jaxtyping import Float, Int, Integer
-from scipy.special import log_softmax, logsumexp
+from scipy.special import log_softmax
 
 
 def label_ranks(
@@ -39,14 +37,3 @@ def confusion_matrix(
     confusion = np.zeros((logits.shape[1],) * 2, np.int64)
     np.add.at(confusion, (labels, logits.argmax(axis=1)), 1)
     return confusion
-
-
-def mean_log_probabilities(
-    logits: Sequence[Float[np.ndarray, "n classes"]],
-) -> Float[np.ndarray, "n classes"]:
-    """Returns the logarithm of the mean softmax of several models, in float64.
-
-    It serves as the logits of their ensemble.
-    """
-    models = [log_softmax(one.astype(np.float64), axis=1) for one in logits]
-    return logsumexp(models, axis=0) - np.log(len(models))

@@ -57,8 +57,8 @@ def render_headline(report: Report) -> str:
 
 def render_comparison(comparison: Report) -> str:
     """Returns the page of several models on the same images."""
-    models, ensemble = comparison["models"], comparison["ensemble"]
-    level, over_models = _level(comparison), comparison["top1_over_models"]
+    models, level = comparison["models"], _level(comparison)
+    over_models = comparison["top1_over_models"]
     spread = (
         f"Mean {_percent(over_models['mean'])}, standard deviation "
         f"{_percent(over_models['standard_deviation'])} over {len(models)} models"
@@ -67,7 +67,17 @@ def render_comparison(comparison: Report) -> str:
         low, high = map(_percent, over_models["interval"])
         spread += f"; {level} interval of the mean (Student) {low} to {high}"
     header = [f"top-1 ({level})", "top-5", "loss", "calibration error"]
-    rows = [[m["workdir"], str(m["step"]), *_brief(m)] for m in models]
+    rows = [
+        [
+            model["workdir"],
+            str(model["step"]),
+            _with_interval(model, "top1"),
+            _percent(model["top5"]),
+            f"{model['loss']:.4f}",
+            _percent(model["ece"]),
+        ]
+        for model in models
+    ]
     tests = [
         [
             test["first"],
@@ -84,21 +94,8 @@ def render_comparison(comparison: Report) -> str:
         f"{spread}. This is the spread over seeds only if nothing else differs.",
         "McNemar's exact test on the same images:",
         table(["first", "second", "only first correct", "only second", "p"], tests),
-        "## The ensemble",
-        table(["", *header], [[f"all {len(models)} models", *_brief(ensemble)]]),
-        f"Its probabilities are the {ensemble['probabilities']}. It takes the time of "
-        "all models.",
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _brief(report: Report) -> list[str]:
-    return [
-        _with_interval(report, "top1"),
-        _percent(report["top5"]),
-        f"{report['loss']:.4f}",
-        _percent(report["ece"]),
-    ]
 
 
 def _selection(report: Report) -> str:

@@ -15,7 +15,6 @@ from jax_resnet.evaluation.metrics import (
     confusion_matrix,
     cross_entropy,
     label_ranks,
-    mean_log_probabilities,
 )
 from jax_resnet.evaluation.statistics import (
     LEVEL,
@@ -44,16 +43,6 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Mistake:
-    """An image with a wrong prediction; ``index`` is its place in the split."""
-
-    index: int
-    label: str
-    predicted: str
-    confidence: float
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """The results of a model on n images. Fractions are in [0, 1]."""
 
@@ -65,7 +54,7 @@ class Evaluation:
     # bootstrap intervals of ``top1``, ``top5`` and ``loss``
     intervals: dict[str, Interval]
     calibration: Calibration  # the effect of temperature scaling
-    mistakes: tuple[Mistake, ...]  # the most confident mistakes
+    mistakes: list[dict[str, Any]]  # the most confident, by their place in the split
     # number of images by class (row) and prediction (column)
     confusion: Int[np.ndarray, "classes classes"]
     # whether the prediction is the label, for each image
@@ -90,7 +79,7 @@ class Evaluation:
             "interval_level": LEVEL,
             "intervals": self.intervals,
             "calibration": asdict(self.calibration),
-            "mistakes": [asdict(mistake) for mistake in self.mistakes],
+            "mistakes": self.mistakes,
             "confusion": self.confusion.tolist(),
         }
 
@@ -134,19 +123,12 @@ def evaluate(
     )
 
 
-def compare(
-    names: Sequence[str], evaluations: Sequence[Evaluation], *, split: str
-) -> dict[str, Any]:
-    """Compares several models on the same images, and evaluates their ensemble.
+def compare(names: Sequence[str], evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+    """Compares several models on the same images.
 
-    Returns the spread of the top-1, the ensemble and a paired test of each two models,
-    for JSON.
+    Returns the spread of the top-1 and a paired test of each two models, for JSON.
     """
-    first = evaluations[0]
     mean, deviation, interval = mean_over_runs([e.top1 for e in evaluations])
-    # Temperatures are left out: they may have been fitted on these very images.
-    logits = mean_log_probabilities([e.logits for e in evaluations])
-    ensemble = evaluate(logits, first.labels, first.info, split=split)
     pairs = itertools.combinations(zip(names, evaluations, strict=True), 2)
     return {
         "interval_level": LEVEL,
@@ -155,13 +137,8 @@ def compare(
             "standard_deviation": deviation,
             "interval": interval,
         },
-        "ensemble": {
-            "members": len(evaluations),
-            "probabilities": "mean of softmax(logits), without temperatures",
-            **ensemble.as_dict(),
-        },
         "paired_tests": [
-            {"first": a, "second": b, **asdict(mcnemar(one.correct, other.correct))}
+            {"first": a, "second": b, **mcnemar(one.correct, other.correct)}
             for (a, one), (b, other) in pairs
         ],
     }
@@ -201,14 +178,19 @@ def _calibrate(
 
 def _mistakes(
     logits: np.ndarray, labels: np.ndarray, names: Sequence[str]
-) -> tuple[Mistake, ...]:
+) -> list[dict[str, Any]]:
     predicted, confidence = logits.argmax(axis=1), _confidence(logits)
     order = np.argsort(-confidence, kind="stable")
     wrong = order[predicted[order] != labels[order]]
-    return tuple(
-        Mistake(int(i), names[labels[i]], names[predicted[i]], float(confidence[i]))
+    return [
+        {
+            "index": int(i),
+            "label": names[labels[i]],
+            "predicted": names[predicted[i]],
+            "confidence": float(confidence[i]),
+        }
         for i in wrong[:MISTAKES]
-    )
+    ]
 
 
 def _superclass_confusion(confusion: np.ndarray, info: DatasetInfo) -> np.ndarray:

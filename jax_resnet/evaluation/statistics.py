@@ -1,7 +1,7 @@
 """Confidence intervals of metrics, over images and over runs, and a paired test."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -46,19 +46,9 @@ def mean_over_runs(values: Sequence[float]) -> tuple[float, float, Interval | No
     return mean, float(np.std(values, ddof=1)), (float(low), float(high))
 
 
-@dataclass(frozen=True)
-class PairedTest:
-    """McNemar's exact test of two models on the same images."""
-
-    only_first: int  # number of images that only the first model classifies correctly
-    only_second: int  # number of images that only the second model does
-    # two-sided, under the hypothesis that both numbers are equally likely
-    p_value: float
-
-
 def mcnemar(
     first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]
-) -> PairedTest:
+) -> dict[str, Any]:
     """Compares two models by which images they classify correctly.
 
     McNemar 1947, as an exact binomial test on the images where the models differ.
@@ -66,4 +56,8 @@ def mcnemar(
     only_first, only_second = int(np.sum(first & ~second)), int(np.sum(second & ~first))
     differing = only_first + only_second
     p_value = stats.binomtest(only_first, differing).pvalue if differing else 1.0
-    return PairedTest(only_first, only_second, float(p_value))
+    return {
+        "only_first": only_first,
+        "only_second": only_second,
+        "p_value": float(p_value),
+    }

@@ -80,7 +80,6 @@ def test_alternating_flip_shows_both_ways_in_turn():
     ("transforms", "message"),
     [
         (["random_crp", "normalize"], "did you mean 'random_crop'"),
-        (["mixup", "normalize"], "known: random_crop"),
         (["normalize", "normalize"], "exactly once, not 2"),
         (["normalize", "color_jitter"], "'color_jitter' must come before"),
         (["cutout", "normalize"], "'cutout' must come after"),
@@ -96,11 +95,8 @@ def test_bad_transforms(transforms, message):
     [
         ("random_crop", {}, "random_crop.padding: Field required"),
         ("random_crop", {"padding": 4, "pad": 4}, "random_crop.pad: Extra inputs"),
-        ("random_crop", {"padding": -1}, "greater than or equal to 0"),
-        ("random_crop", {"padding": True}, "should be a valid integer"),
         ("random_flip", {"probability": math.nan}, "less than or equal to 1"),
         ("random_flip", {"probability": "0.5"}, "should be a valid number"),
-        ("cutout", {"size": 0}, "cutout.size: .*greater than or equal to 1"),
         ("rand_augment", {"bins": 5}, "magnitude must be less than bins, 5, not 9"),
         ("cutuot", {"size": 1}, "unknown augmentation 'cutuot'; did you mean 'cutout'"),
     ],

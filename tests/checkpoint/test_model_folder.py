@@ -41,12 +41,6 @@ def test_the_weights_are_ordinary_safetensors_of_any_memory_layout(predictor, tm
         np.testing.assert_array_equal(tensors[f"params.{name}"], array)
 
 
-def test_a_folder_has_one_step(folder):
-    assert Predictor.open(folder, "9").step == 9
-    with pytest.raises(UserError, match="holds one model, of step 9"):
-        Predictor.open(folder, "10")
-
-
 def cut(content):
     return content[: len(content) // 2]
 
@@ -68,7 +62,6 @@ def test_damage_is_noticed(folder, name, damage):
     ("change", "message"),
     [
         ({"format_version": 2}, "has format 2"),
-        ({"step": -1}, "is damaged"),
         ({"temperature": 0.0}, "is damaged"),
         ({"run": {}}, "not that of a run"),
     ],

@@ -13,9 +13,7 @@ def test_a_temperature_belongs_to_a_step(tmp_path):
     assert [read_temperature(tmp_path, step) for step in (7, 8)] == [1.0, 0.5]
 
 
-@pytest.mark.parametrize(
-    "content", [b"{", b"[]", b'{"step": 7}', b'{"step": 7, "temperature": -1}', b"\xff"]
-)
+@pytest.mark.parametrize("content", [b"{", b'{"step": 7, "temperature": -1}'])
 def test_damage_is_named(tmp_path, content):
     (tmp_path / "temperature.json").write_bytes(content)
     with pytest.raises(UserError, match=r"temperature\.json' is damaged: delete it"):

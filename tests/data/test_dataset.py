@@ -41,7 +41,6 @@ def test_cifar100(cifar100):
             (99, 93),
         ),
         ("cifar100", {"train_split": "train[:150]", "holdout": 40}, (110, 40)),
-        ("synthetic", {"eval_split": "test[:100]"}, (4096, 100)),
         ("synthetic", {"holdout": 96}, (4000, 96)),
     ],
 )

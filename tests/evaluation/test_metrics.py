@@ -2,13 +2,11 @@ import math
 
 import numpy as np
 import pytest
-from scipy.special import softmax
 
 from jax_resnet.evaluation.metrics import (
     confusion_matrix,
     cross_entropy,
     label_ranks,
-    mean_log_probabilities,
 )
 
 
@@ -36,12 +34,3 @@ def test_cross_entropy_is_precise_and_finite():
     expected = [math.log1p(math.exp(-20)), 0, math.log(1 + math.exp(2))]
     assert losses == pytest.approx(expected, rel=1e-12)
     assert math.copysign(1, losses[1]) == 1
-
-
-def test_an_ensemble_has_the_mean_probabilities():
-    logits = np.random.default_rng(0).normal(size=(3, 50, 6)).astype(np.float32)
-    expected = softmax(logits.astype(np.float64), axis=-1).mean(axis=0)
-    found = mean_log_probabilities(list(logits))
-    np.testing.assert_allclose(np.exp(found), expected, rtol=1e-12)
-    far = np.array([[0.0, 2000.0]])  # exp(-2000) is 0
-    np.testing.assert_allclose(mean_log_probabilities([far, far]), [[-2000.0, 0.0]])

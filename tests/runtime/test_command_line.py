@@ -28,7 +28,6 @@ def outcome(monkeypatch, capsys):
         (PermissionError(13, "Permission denied", "x"), 2, "error: [Errno 13] Permis"),
         (KeyboardInterrupt(), 130, ""),
         (BrokenPipeError(), 1, ""),
-        (MemoryError(), 2, "error: out of memory"),
         (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: ..."), 2, "error: out of me"),
     ],
 )

@@ -22,10 +22,8 @@ def read(tmp_path, text):
     [
         ("[a", "is not TOML"),
         ("", "has no recipe"),
-        ("a = 1", "a table for each recipe"),
-        ("['../a']", "named by letters"),
+        ("['../a']", "a table for each recipe, named by letters"),
         ("[a]\ndata.holdout = 7", "sets data.holdout, which is the same for all"),
-        ("[a]\nseed = 7", "sets seed"),
     ],
 )
 def test_bad_files_are_refused(tmp_path, text, message):
@@ -33,7 +31,7 @@ def test_bad_files_are_refused(tmp_path, text, message):
         read(tmp_path, text)
 
 
-@pytest.mark.parametrize("text", ["2,1", "0", "5,", "ten"])
+@pytest.mark.parametrize("text", ["2,1", "ten"])
 def test_bad_rungs_are_refused(text):
     assert parse_rungs("15,50") == [15, 50]
     with pytest.raises(UserError, match="--epochs must be rising"):

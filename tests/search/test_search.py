@@ -118,10 +118,7 @@ def test_a_search_of_diverging_recipes_fails(tiny, tmp_path):
     ("text", "message"),
     [
         ("optimizer.warmup = 1.0", "'a': .*did you mean 'optimizer.warmup_epochs'"),
-        ("model.depth = 8.0", "recipe 'a': .*depth"),
         ("model.depth = 9", "recipe 'a': model.depth must be 6n"),
-        ("augment.transforms = ['cutot', 'normalize']", "did you mean 'cutout'"),
-        ("optimizer.warmup_epochs = 1.0", "less than train.epochs, 1"),
     ],
 )
 def test_bad_recipes_are_refused_before_training(tiny, tmp_path, text, message):
@@ -135,10 +132,8 @@ def test_bad_recipes_are_refused_before_training(tiny, tmp_path, text, message):
     ("argument", "message"),
     [
         ("--keep=0", "--keep must be above 0"),
-        ("--holdout=0", "--holdout must be at least 1"),
         ("--seeds=0,0", "--seeds must be"),
         ("--recipes=nowhere.toml", "cannot read 'nowhere.toml'"),
-        ("--nonsense", "nonsense"),
     ],
 )
 def test_bad_arguments(tiny, tmp_path, argument, message):

