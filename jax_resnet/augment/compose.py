@@ -90,13 +90,11 @@ def build(
 
     Returns:
       A deterministic function of typed PRNG keys ``[b]``, uint8 images
-      ``[b, h, w, c]`` and the epoch from 0. It returns normalised float32 images of
-      that shape, each of which depends on its own key, its own pixels and the epoch
-      alone. The key is split into one for each name.
+      ``[b, h, w, c]`` and the epoch from 0. It returns normalised float32 images,
+      each of which depends on its own key, its own pixels and the epoch alone.
 
     Raises:
-      UserError: A name or setting is unknown, missing or out of range, or
-        ``normalize`` is not where it must be.
+      UserError: A name or setting is wrong, or ``normalize`` is not where it must be.
     """
     _check_order(transforms)
     for name in settings:
