@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 
 from jax_resnet import data
 from jax_resnet.checkpoint.model_folder import is_model_folder
@@ -18,11 +17,14 @@ from jax_resnet.checkpoint.temperature import save_temperature
 from jax_resnet.distributed import device
 from jax_resnet.evaluation import report
 from jax_resnet.evaluation.figures import draw_all
-from jax_resnet.evaluation.results import Evaluation, compare, evaluate
+from jax_resnet.evaluation.results import compare, evaluate
 from jax_resnet.predict import Predictor
 from jax_resnet.runtime.command_line import Parser, run
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.files import write_atomically
+
+# The JSON report, whether each image is classified correctly, and the data.
+_Model = tuple[dict[str, Any], np.ndarray, data.DatasetInfo, data.Split]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,11 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         models.append(_evaluate(workdir, options))
         print()
     if len(models) == 1:
-        ((evaluation, content, images),) = models
+        content, _, info, split = models[0]
         page = report.render(content, pictures=output.stem)
-        pictures = draw_all(evaluation, images)
+        pictures = draw_all(content, info, split.images)
     else:
-        content = _compare(models, options)
+        content = _compare(options, models)
         page, pictures = report.render_comparison(content), {}
         print(page)
     if not is_writable:
@@ -60,17 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_atomically(output.with_suffix("") / name, picture)
     workdir = options.workdir[0]
     # The files of an exported folder have digests, so its temperature is final.
-    if (
-        len(models) == 1
-        and os.access(workdir, os.W_OK)
-        and not is_model_folder(workdir)
-    ):
-        fitted = evaluation.calibration
+    may_save = os.access(workdir, os.W_OK) and not is_model_folder(workdir)
+    if len(models) == 1 and may_save:
+        fitted = content["calibration"]
         save_temperature(
             workdir,
             step=content["step"],
-            temperature=fitted.temperature,
-            fitted_on=fitted.fitted_on,
+            temperature=fitted["temperature"],
+            fitted_on=fitted["fitted_on"],
         )
     return 0
 
@@ -117,37 +116,28 @@ def _parser() -> Parser:
     return parser
 
 
-def _compare(
-    models: Sequence[tuple[Evaluation, dict[str, Any], np.ndarray]],
-    options: argparse.Namespace,
-) -> dict[str, Any]:
+def _compare(options: argparse.Namespace, models: Sequence[_Model]) -> dict[str, Any]:
     """Returns the JSON of a comparison."""
     names = [str(workdir) for workdir in options.workdir]
-    evaluations, reports, images = zip(*models, strict=True)
-    info = evaluations[0].info
-    for name, one, own in zip(names, evaluations, images, strict=True):
-        if one.info != info or not np.array_equal(own, images[0]):
+    reports, correct, infos, splits = zip(*models, strict=True)
+    for name, info, split in zip(names, infos, splits, strict=True):
+        if info != infos[0] or not np.array_equal(split.images, splits[0].images):
             raise UserError(
                 f"{name} was evaluated on other images than {names[0]}: compare models "
                 "of one data set"
             )
     return {
-        "dataset": info.name,
+        "dataset": infos[0].name,
         "split": options.split,
         "models": [
             {"workdir": name, **one} for name, one in zip(names, reports, strict=True)
         ],
-        **compare(names, evaluations),
+        **compare(names, correct),
     }
 
 
-def _evaluate(
-    workdir: Path, options: argparse.Namespace
-) -> tuple[Evaluation, dict[str, Any], UInt8[np.ndarray, "n h w c"]]:
-    """Evaluates one model and prints its main metrics.
-
-    Returns the evaluation, its JSON report, and the images.
-    """
+def _evaluate(workdir: Path, options: argparse.Namespace) -> _Model:
+    """Evaluates one model and prints its main metrics."""
     started = time.monotonic()
     predictor = Predictor.open(
         workdir, options.checkpoint, batch_size=options.batch_size
@@ -166,9 +156,6 @@ def _evaluate(
     if metadata.config["data"]["holdout"] and options.split != data.HOLDOUT:
         _, others = _load_split(predictor, data.HOLDOUT, options.data_dir)
         held_out = predictor.logits(others.images), others.labels
-    evaluation = evaluate(
-        logits, split.labels, info, split=options.split, held_out=held_out
-    )
     as_json = {
         "title": metadata.run.title,
         "checkpoint": options.checkpoint,
@@ -178,10 +165,10 @@ def _evaluate(
         "dataset": info.name,
         "split": options.split,
         "device": name,
-        **evaluation.as_dict(),
+        **evaluate(logits, split.labels, info, split=options.split, held_out=held_out),
     }
     print(report.render_headline(as_json), flush=True)
-    return evaluation, as_json, split.images
+    return as_json, logits.argmax(axis=1) == split.labels, info, split
 
 
 def _load_split(

@@ -1,6 +1,6 @@
 """Calibration of confidences: reliability diagram and temperature."""
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer
@@ -13,22 +13,12 @@ FOLDS = 5
 _LOG_TEMPERATURES = (-7.0, 7.0)  # search bounds; real models are well inside
 
 
-@dataclass(frozen=True)
-class Bin:
-    """A bar of a reliability diagram."""
-
-    count: int  # number of images whose confidence is in the bin
-    confidence: float | None  # their mean confidence; None if there are no images
-    # the fraction of them that is correct; None if there are no images
-    accuracy: float | None
-
-
 def reliability_diagram(
     confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]
-) -> tuple[Bin, ...]:
-    """Returns the accuracy of predictions by their confidence.
+) -> list[dict[str, Any]]:
+    """Returns count, mean confidence and accuracy of the predictions in each bin.
 
-    The bins have equal width; bin m of M is ((m-1)/M, m/M]. Guo et al., "On
+    Bin m of M is ((m-1)/M, m/M]; the means are None where it is empty. Guo et al., "On
     Calibration of Modern Neural Networks", 2017, figure 1.
     """
     bins = _bin_indices(confidence)
@@ -38,7 +28,14 @@ def reliability_diagram(
         np.bincount(bins, correct, minlength=BINS).tolist(),
         strict=True,
     )
-    return tuple(Bin(n, c / n, a / n) if n else Bin(0, None, None) for n, c, a in sums)
+    return [
+        {
+            "count": count,
+            "confidence": confident / count if count else None,
+            "accuracy": hits / count if count else None,
+        }
+        for count, confident, hits in sums
+    ]
 
 
 def expected_calibration_error(

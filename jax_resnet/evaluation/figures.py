@@ -8,38 +8,42 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from jax_resnet.data import DatasetInfo
-from jax_resnet.evaluation.calibration import Bin
-from jax_resnet.evaluation.results import Evaluation
 
 
 def draw_all(
-    evaluation: Evaluation, images: UInt8[np.ndarray, "n h w c"]
+    results: Mapping[str, Any], info: DatasetInfo, images: UInt8[np.ndarray, "n h w c"]
 ) -> dict[str, bytes]:
-    """Draws every picture; returns them by file name."""
-    calibration = evaluation.calibration
+    """Draws every picture of an evaluation's results; returns them by file name."""
+    calibration = results["calibration"]
     return {
         "reliability.png": draw_reliability(
             {
-                "as trained": calibration.bins_before,
-                "temperature-scaled": calibration.bins_after,
+                "as trained": calibration["bins_before"],
+                "temperature-scaled": calibration["bins_after"],
             }
         ),
-        "confusion.png": draw_confusion(evaluation.confusion, evaluation.info),
-        "mistakes.png": draw_mistakes(images, evaluation.mistakes),
+        "confusion.png": draw_confusion(np.array(results["confusion"]), info),
+        "mistakes.png": draw_mistakes(images, results["mistakes"]),
     }
 
 
-def draw_reliability(diagrams: dict[str, tuple[Bin, ...]]) -> bytes:
+def draw_reliability(diagrams: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
     """Draws accuracy by confidence, one reliability diagram for each title."""
     figure = _figure(9.0, 4.2)
     grid = figure.subplots(1, len(diagrams), sharey=True)
     for axes, (title, bins) in zip(grid, diagrams.items(), strict=True):
         middles = (np.arange(len(bins)) + 0.5) / len(bins)
         width = 1 / len(bins)
-        accuracy = [0.0 if b.accuracy is None else b.accuracy for b in bins]
-        share = np.array([b.count for b in bins]) / sum(b.count for b in bins)
+        accuracy = [b["accuracy"] or 0.0 for b in bins]
+        counts = np.array([b["count"] for b in bins])
         axes.bar(middles, accuracy, width, color="C0", ec="w")
-        axes.bar(middles, share, width / 3, color="0.25", label="share of the images")
+        axes.bar(
+            middles,
+            counts / counts.sum(),
+            width / 3,
+            color="0.25",
+            label="share of the images",
+        )
         axes.plot([0, 1], [0, 1], "--", color="0.5", label="calibrated")
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", title=title)
     grid[0].set_ylabel("accuracy")

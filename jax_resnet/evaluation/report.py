@@ -1,7 +1,4 @@
-"""The pages of an evaluation and of a comparison in Markdown, rendered from their JSON.
-
-The keys are those of :meth:`~jax_resnet.evaluation.results.Evaluation.as_dict`.
-"""
+"""The Markdown pages of an evaluation and of a comparison, rendered from their JSON."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -2,11 +2,10 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Integer
+from jaxtyping import Bool, Float, Integer
 from scipy.special import log_softmax
 
 from jax_resnet.data import DatasetInfo
@@ -18,7 +17,6 @@ from jax_resnet.evaluation.metrics import (
 )
 from jax_resnet.evaluation.statistics import (
     LEVEL,
-    Interval,
     bootstrap_intervals,
     mcnemar,
     mean_over_runs,
@@ -29,61 +27,6 @@ MOST_CONFUSED = 10  # pairs of classes
 MISTAKES = 25
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """The effect of temperature scaling."""
-
-    temperature: float  # to divide logits by
-    fitted_on: str  # describes the images that it was fitted on
-    loss_after: float  # cross-entropy of the scaled logits
-    ece_after: float  # expected calibration error of the scaled logits
-    # reliability diagram of the logits as they are
-    bins_before: tuple[calibration.Bin, ...]
-    bins_after: tuple[calibration.Bin, ...]  # reliability diagram of the scaled logits
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The results of a model on n images. Fractions are in [0, 1]."""
-
-    info: DatasetInfo
-    top1: float  # fraction of the images whose prediction is the label
-    top5: float  # fraction of the images whose label is among the five largest logits
-    loss: float  # mean cross-entropy in nats
-    ece: float  # expected calibration error
-    # bootstrap intervals of ``top1``, ``top5`` and ``loss``
-    intervals: dict[str, Interval]
-    calibration: Calibration  # the effect of temperature scaling
-    mistakes: list[dict[str, Any]]  # the most confident, by their place in the split
-    # number of images by class (row) and prediction (column)
-    confusion: Int[np.ndarray, "classes classes"]
-    # whether the prediction is the label, for each image
-    correct: Bool[np.ndarray, " n"]
-    logits: Float[np.ndarray, "n classes"]
-    labels: Integer[np.ndarray, " n"]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns the results, also by class and by superclass, for JSON."""
-        n, names = len(self.correct), self.info.superclass_names
-        superclasses = _superclass_confusion(self.confusion, self.info)
-        return {
-            "n": n,
-            "top1": self.top1,
-            "top5": self.top5,
-            "loss": self.loss,
-            "ece": self.ece,
-            "superclass_top1": float(superclasses.trace() / n) if names else None,
-            "per_class": _accuracies(self.info.class_names, self.confusion),
-            "per_superclass": _accuracies(names, superclasses),
-            "most_confused": _most_confused(self.info.class_names, self.confusion),
-            "interval_level": LEVEL,
-            "intervals": self.intervals,
-            "calibration": asdict(self.calibration),
-            "mistakes": self.mistakes,
-            "confusion": self.confusion.tolist(),
-        }
-
-
 def evaluate(
     logits: Float[np.ndarray, "n classes"],
     labels: Integer[np.ndarray, " n"],
@@ -92,44 +35,54 @@ def evaluate(
     split: str,
     held_out: tuple[Float[np.ndarray, "m classes"], Integer[np.ndarray, " m"]]
     | None = None,
-) -> Evaluation:
-    """Computes all results from the logits of a split.
+) -> dict[str, Any]:
+    """Computes all results from the logits of a split, for JSON.
 
-    ``held_out`` are logits and labels of images that were held out of training, to fit
-    the temperature on. Without them it is cross-validated on the split. Raises
-    :class:`UserError` if a logit is not finite, or there is only one image.
+    Fractions are in [0, 1], losses in nats. ``held_out`` are logits and labels of
+    images that were held out of training, to fit the temperature on. Without them it is
+    cross-validated on the split. Raises :class:`UserError` if a logit is not finite, or
+    there is only one image.
     """
     if not np.isfinite(logits).all():
         raise UserError("the model's logits are not finite: use another checkpoint")
     if len(labels) < 2:
         raise UserError(f"{split} has a single image: intervals need at least two")
     ranks, losses = label_ranks(logits, labels), cross_entropy(logits, labels)
-    correct, confidence = ranks < 1, _confidence(logits)
-    values = np.stack([correct, ranks < 5, losses], axis=1)
-    intervals = bootstrap_intervals(values)
-    return Evaluation(
-        info=info,
-        top1=float(correct.mean()),
-        top5=float((ranks < 5).mean()),
-        loss=float(losses.mean()),
-        ece=calibration.expected_calibration_error(confidence, correct),
-        intervals=dict(zip(("top1", "top5", "loss"), intervals, strict=True)),
-        calibration=_calibrate(logits, labels, split, held_out),
-        mistakes=_mistakes(logits, labels, info.class_names),
-        confusion=confusion_matrix(logits, labels),
-        correct=correct,
-        logits=logits,
-        labels=labels,
-    )
+    correct, in_top5 = ranks < 1, ranks < 5
+    intervals = bootstrap_intervals(np.stack([correct, in_top5, losses], axis=1))
+    confidence, confusion = _confidence(logits), confusion_matrix(logits, labels)
+    superclasses = _superclass_confusion(confusion, info)
+    names = info.superclass_names
+    return {
+        "n": len(labels),
+        "top1": float(correct.mean()),
+        "top5": float(in_top5.mean()),
+        "loss": float(losses.mean()),
+        "ece": calibration.expected_calibration_error(confidence, correct),
+        "superclass_top1": float(superclasses.trace() / len(labels)) if names else None,
+        "per_class": _accuracies(info.class_names, confusion),
+        "per_superclass": _accuracies(names, superclasses),
+        "most_confused": _most_confused(info.class_names, confusion),
+        "interval_level": LEVEL,
+        "intervals": dict(zip(("top1", "top5", "loss"), intervals, strict=True)),
+        "calibration": {
+            **_scale(logits, labels, split, held_out),
+            "bins_before": calibration.reliability_diagram(confidence, correct),
+        },
+        "mistakes": _mistakes(logits, labels, confidence, info.class_names),
+        "confusion": confusion.tolist(),
+    }
 
 
-def compare(names: Sequence[str], evaluations: Sequence[Evaluation]) -> dict[str, Any]:
-    """Compares several models on the same images.
+def compare(
+    names: Sequence[str], correct: Sequence[Bool[np.ndarray, " n"]]
+) -> dict[str, Any]:
+    """Compares several models by which of the same images they classify correctly.
 
     Returns the spread of the top-1 and a paired test of each two models, for JSON.
     """
-    mean, deviation, interval = mean_over_runs([e.top1 for e in evaluations])
-    pairs = itertools.combinations(zip(names, evaluations, strict=True), 2)
+    mean, deviation, interval = mean_over_runs([float(one.mean()) for one in correct])
+    pairs = itertools.combinations(zip(names, correct, strict=True), 2)
     return {
         "interval_level": LEVEL,
         "top1_over_models": {
@@ -138,7 +91,7 @@ def compare(names: Sequence[str], evaluations: Sequence[Evaluation]) -> dict[str
             "interval": interval,
         },
         "paired_tests": [
-            {"first": a, "second": b, **mcnemar(one.correct, other.correct)}
+            {"first": a, "second": b, **mcnemar(one, other)}
             for (a, one), (b, other) in pairs
         ],
     }
@@ -148,12 +101,13 @@ def _confidence(logits: np.ndarray) -> np.ndarray:
     return np.exp(log_softmax(logits.astype(np.float64), axis=1).max(axis=1))
 
 
-def _calibrate(
+def _scale(
     logits: np.ndarray,
     labels: np.ndarray,
     split: str,
     held_out: tuple[np.ndarray, np.ndarray] | None,
-) -> Calibration:
+) -> dict[str, Any]:
+    """Returns the temperature, and the results with it."""
     if held_out is not None:
         temperature = calibration.fit_temperature(*held_out)
         scaled = logits.astype(np.float64) / temperature
@@ -166,20 +120,23 @@ def _calibrate(
             f"{calibration.FOLDS} folds is scaled by a temperature fitted on the others"
         )
     correct, confidence = logits.argmax(axis=1) == labels, _confidence(scaled)
-    return Calibration(
-        temperature=temperature,
-        fitted_on=fitted_on,
-        loss_after=float(cross_entropy(scaled, labels).mean()),
-        ece_after=calibration.expected_calibration_error(confidence, correct),
-        bins_before=calibration.reliability_diagram(_confidence(logits), correct),
-        bins_after=calibration.reliability_diagram(confidence, correct),
-    )
+    return {
+        "temperature": temperature,
+        "fitted_on": fitted_on,
+        "loss_after": float(cross_entropy(scaled, labels).mean()),
+        "ece_after": calibration.expected_calibration_error(confidence, correct),
+        "bins_after": calibration.reliability_diagram(confidence, correct),
+    }
 
 
 def _mistakes(
-    logits: np.ndarray, labels: np.ndarray, names: Sequence[str]
+    logits: np.ndarray,
+    labels: np.ndarray,
+    confidence: np.ndarray,
+    names: Sequence[str],
 ) -> list[dict[str, Any]]:
-    predicted, confidence = logits.argmax(axis=1), _confidence(logits)
+    """Returns the most confident mistakes, with their places in the split."""
+    predicted = logits.argmax(axis=1)
     order = np.argsort(-confidence, kind="stable")
     wrong = order[predicted[order] != labels[order]]
     return [

@@ -49,9 +49,10 @@ def mean_over_runs(values: Sequence[float]) -> tuple[float, float, Interval | No
 def mcnemar(
     first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]
 ) -> dict[str, Any]:
-    """Compares two models by which images they classify correctly.
+    """Returns how many images only one of two models classifies correctly.
 
-    McNemar 1947, as an exact binomial test on the images where the models differ.
+    McNemar 1947. The p-value is that of the two-sided exact binomial test, under the
+    hypothesis that both numbers are equally likely.
     """
     only_first, only_second = int(np.sum(first & ~second)), int(np.sum(second & ~first))
     differing = only_first + only_second

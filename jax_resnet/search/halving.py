@@ -98,17 +98,14 @@ class Search:
 
         Raises UserError if that fails, or the workdir has a run of another config.
         """
-        tasks = [
-            self._task(recipe, rung, seed) for rung in rungs for seed in self._seeds
-        ]
+        tasks = [self._task(recipe, rung, s) for rung in rungs for s in self._seeds]
         for task in tasks:
             resume_point(task.workdir, config.to_json(task.settings))
         first = self._devices.first
         settings = config.with_dtype(tasks[0].settings, fastest_dtype(first))
         found = describe_data(settings)
-        info = found.info or found.load().info
         one = DeviceMesh((first,))
-        builder = RunBuilder(settings, one, info, found.n_train, found.n_eval)
+        builder = RunBuilder(settings, one, found.info, found.n_train, found.n_eval)
         try:
             builder.with_initial_model(builder.build(jax.random.key(0)).state)
         except UserError as error:

@@ -36,9 +36,14 @@ class Row:
     promoted: bool | None = None
 
     @property
+    def holdout_top1(self) -> dict[str, Any]:
+        """Number, mean and deviation of the accuracies of runs that did not diverge."""
+        return _summary([run.holdout_top1 for run in self.runs.values()])
+
+    @property
     def score(self) -> float | None:
         """The mean holdout top-1; None if a run is missing or diverged."""
-        summary = _summary([run.holdout_top1 for run in self.runs.values()])
+        summary = self.holdout_top1
         return summary["mean"] if summary["n"] == len(self.seeds) else None
 
     @property
@@ -50,36 +55,35 @@ class Row:
             return "diverged"
         return {None: "finished", True: "kept", False: "stopped"}[self.promoted]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Returns the row for JSON."""
-        runs = self.runs.values()
-        return {
-            "recipe": self.recipe.name,
-            "epochs": self.epochs,
-            "why": self.recipe.why,
-            "fields": self.recipe.fields,
-            "state": self.state,
-            "runs": {str(seed): asdict(run) for seed, run in self.runs.items()},
-            "holdout_top1": _summary([run.holdout_top1 for run in runs]),
-            "seconds": _summary([run.seconds for run in runs]),
-        }
-
 
 def write_table(workdir: Path, base: BaseConfig, rows: Sequence[Row]) -> str:
     """Writes both files; returns the page."""
     settings = config.to_json(config.load(base.path, base.overrides))
-    as_dicts = [row.as_dict() for row in rows]
-    page = _render(base, settings["data"], as_dicts)
-    text = json.dumps({"config": settings, "rows": as_dicts}, indent=2) + "\n"
+    page = _render(base, settings["data"], rows)
+    content = {
+        "config": settings,
+        "rows": [
+            {
+                "recipe": row.recipe.name,
+                "epochs": row.epochs,
+                "why": row.recipe.why,
+                "fields": row.recipe.fields,
+                "state": row.state,
+                "runs": {str(seed): asdict(run) for seed, run in row.runs.items()},
+                "holdout_top1": row.holdout_top1,
+                "seconds": _summary([run.seconds for run in row.runs.values()]),
+            }
+            for row in rows
+        ],
+    }
+    text = json.dumps(content, indent=2) + "\n"
     write_atomically(workdir / "recipes.json", text.encode())
     write_atomically(workdir / "recipes.md", page.encode())
     return page
 
 
-def _render(
-    base: BaseConfig, data: dict[str, Any], rows: Sequence[dict[str, Any]]
-) -> str:
-    devices = sorted({run["device"] for row in rows for run in row["runs"].values()})
+def _render(base: BaseConfig, data: dict[str, Any], rows: Sequence[Row]) -> str:
+    devices = sorted({run.device for row in rows for run in row.runs.values()})
     parts = [
         "# Recipes",
         f"Each recipe changes fields of `{' '.join([base.path, *base.overrides])}`. "
@@ -88,32 +92,29 @@ def _render(
         f"seeds. Seconds are those of one run on {' or '.join(devices)}.",
     ]
     header = ["recipe", "n", "holdout top-1", "seconds", "state"]
-    for epochs in sorted({row["epochs"] for row in rows}):
-        rung = [row for row in rows if row["epochs"] == epochs]
-        rung.sort(key=lambda row: -(row["holdout_top1"]["mean"] or 0))
+    for epochs in sorted({row.epochs for row in rows}):
+        rung = [row for row in rows if row.epochs == epochs]
+        rung.sort(key=lambda row: -(row.holdout_top1["mean"] or 0))
         parts += [f"## {epochs} epochs", table(header, list(map(_cells, rung)))]
-    changes = {
-        row["recipe"]: [
-            row["recipe"],
-            ", ".join(f"`{name}` = {value}" for name, value in row["fields"].items()),
-            " ".join(row["why"].split()),
-        ]
-        for row in rows
-    }
+    changes = {}
+    for recipe in (row.recipe for row in rows):
+        fields = [f"`{name}` = {value}" for name, value in recipe.fields.items()]
+        why = " ".join(recipe.why.split())
+        changes[recipe.name] = [recipe.name, ", ".join(fields), why]
     header = ["recipe", "fields", "why"]
     parts += ["## Changed fields", table(header, list(changes.values()))]
     return "\n\n".join(parts) + "\n"
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
-    top1, seconds = row["holdout_top1"], row["seconds"]["mean"]
+def _cells(row: Row) -> list[str]:
+    top1, seconds = row.holdout_top1, [run.seconds for run in row.runs.values()]
     spread = "" if top1["std"] is None else f" ± {100 * top1['std']:.2f}"
     return [
-        row["recipe"],
+        row.recipe.name,
         str(top1["n"]),
         "" if top1["mean"] is None else f"{100 * top1['mean']:.2f}{spread}",
-        "" if seconds is None else f"{seconds:,.0f}",
-        row["state"],
+        f"{statistics.fmean(seconds):,.0f}" if seconds else "",
+        row.state,
     ]
 
 

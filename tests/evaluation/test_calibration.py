@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from jax_resnet.evaluation.calibration import (
-    Bin,
     expected_calibration_error,
     fit_temperature,
     reliability_diagram,
@@ -53,8 +52,10 @@ def test_reliability_and_calibration_error_by_hand():
     confidence = np.array([0.9, 0.92, 0.2, 1.0])
     correct = np.array([True, False, False, True])
     diagram = reliability_diagram(confidence, correct)
-    expected = {2: Bin(1, 0.2, 0.0), 13: Bin(2, 0.91, 0.5), 14: Bin(1, 1.0, 1.0)}
-    assert diagram == tuple(expected.get(i, Bin(0, None, None)) for i in range(15))
+    expected = {2: (1, 0.2, 0.0), 13: (2, 0.91, 0.5), 14: (1, 1.0, 1.0)}
+    assert [tuple(each.values()) for each in diagram] == [
+        expected.get(i, (0, None, None)) for i in range(15)
+    ]
     error = expected_calibration_error(confidence, correct)
     assert error == pytest.approx((0.2 + 2 * abs(0.91 - 0.5) + 0) / 4)
 
