@@ -7,10 +7,12 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from jax_resnet import data
+from jax_resnet.checkpoint.metadata import Architecture
 from jax_resnet.checkpoint.model_folder import StoredModel
 from jax_resnet.distributed import device
 from jax_resnet.formats import (
@@ -138,7 +140,9 @@ def _export(name: str, predictor: Predictor, path: Path, data_dir: str | None) -
     verify.check_finite(predictor)
     if name not in FOLDERS and metadata.model["dtype"] != "float32":
         print(f"computes in float32; the run computed in {metadata.model['dtype']}")
-        predictor = predictor.in_float32()
+        architecture = Architecture(**{**metadata.model, "dtype": "float32"})
+        in_float32 = replace(metadata, model=architecture)
+        predictor = Predictor(replace(predictor.stored, metadata=in_float32))
     FORMATS[name].write(predictor, path)
     loaded = FORMATS[name].load(path, predictor)
     if isinstance(loaded, Predictor):

@@ -1,6 +1,5 @@
 """Class probabilities of images from a trained model."""
 
-import dataclasses
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from jaxtyping import Array, Float, Float32, UInt8
 from jax_resnet.augment.color import normalize
 from jax_resnet.checkpoint import model_folder, store
 from jax_resnet.checkpoint.digests import digest_arrays
-from jax_resnet.checkpoint.metadata import Architecture, RunMetadata
+from jax_resnet.checkpoint.metadata import RunMetadata
 from jax_resnet.checkpoint.model_folder import StoredModel
 from jax_resnet.checkpoint.temperature import read_temperature
 from jax_resnet.distributed import device
@@ -33,17 +32,11 @@ _BATCH_SIZES = {"gpu": 500, "cpu": 32}
 class Predictor:
     """A trained model that classifies uint8 images.
 
-    :meth:`open` makes one from a run directory or an exported folder.
-
-    Attributes:
-        stored: the weights in host memory, with the metadata of the training run.
-        info: the data set that the model was trained on.
-        step: number of training steps taken.
-        temperature: divides the logits before the softmax.
-        source: the directory that the model was read from, if there is one.
+    :meth:`open` makes one from a run directory or an exported folder. All methods that
+    take images raise UserError if the images do not have the model's shape.
 
     Args:
-        stored: the model.
+        stored: the weights in host memory, with the metadata of the training run.
         batch_size: images per call of the network; affects speed and memory only. By
             default it is what is fast on the device.
         source: the directory that the model was read from.
@@ -60,14 +53,14 @@ class Predictor:
         source: Path | None = None,
     ):
         self.stored = stored
-        self.info = stored.metadata.dataset
+        self.metadata = stored.metadata
+        self.info = stored.metadata.dataset  # that the model was trained on
         self.step = stored.step
-        self.temperature = stored.temperature
+        self.temperature = stored.temperature  # divides the logits before the softmax
         self.source = source
         on_cpu = device.current().platform == "cpu"
         self._batch_size = batch_size or _BATCH_SIZES["cpu" if on_cpu else "gpu"]
         self._threads = len(os.sched_getaffinity(0)) if on_cpu else 2
-        _check_size(stored)
         # Without numbers: those are in the stored arrays.
         self._graphdef, params, batch_stats = jax.eval_shape(
             lambda: split(resnet.initialize(None, **stored.metadata.model))
@@ -85,15 +78,10 @@ class Predictor:
         *,
         batch_size: int | None = None,
     ) -> "Predictor":
-        """Opens the model of a run directory or of an exported folder.
+        """Opens a checkpoint of a run directory, or the model of an exported folder.
 
-        Args:
-            path: a run directory, or a folder with ``model.safetensors``.
-            checkpoint: ``best``, ``latest`` or a step of a run. A folder has one model.
-            batch_size: images per call of the network.
-
-        Raises:
-            UserError: if there is no such model, or it is damaged.
+        The checkpoint is ``best``, ``latest`` or a step. Raises UserError if there is
+        no such model, or it is damaged.
         """
         path = Path(path)
         if model_folder.is_model_folder(path):
@@ -114,11 +102,6 @@ class Predictor:
         return cls(stored, batch_size=batch_size, source=path)
 
     @property
-    def metadata(self) -> RunMetadata:
-        """The metadata of the run that trained the model."""
-        return self.stored.metadata
-
-    @property
     def params(self) -> dict[str, np.ndarray]:
         """Float32 parameters by dotted name, such as ``head.kernel``."""
         return to_arrays(self._weights.params)
@@ -134,32 +117,16 @@ class Predictor:
         title = self.metadata.run.title
         return f"{self.source}: {title}, step {self.step}, SHA-256 {digest}"
 
-    def in_float32(self) -> "Predictor":
-        """Returns a predictor of the same weights that computes in float32."""
-        architecture = Architecture(**{**self.metadata.model, "dtype": "float32"})
-        metadata = dataclasses.replace(self.metadata, model=architecture)
-        return Predictor(
-            dataclasses.replace(self.stored, metadata=metadata),
-            batch_size=self._batch_size,
-            source=self.source,
-        )
-
     def predict(
         self, images: UInt8[np.ndarray, "n h w c"]
     ) -> Float[np.ndarray, "n classes"]:
-        """Returns the temperature-scaled class probabilities of any number of images.
-
-        Raises UserError if the images do not have the model's image shape.
-        """
+        """Returns temperature-scaled class probabilities of any number of images."""
         return self._softmax(self.logits(images))
 
     def logits(
         self, images: UInt8[np.ndarray, "n h w c"]
     ) -> Float[np.ndarray, "n classes"]:
-        """Returns the float32 logits of any number of images.
-
-        Raises UserError if the images do not have the model's image shape.
-        """
+        """Returns the float32 logits of any number of images."""
         (logits,) = self._in_batches(lambda batch: (self._logits(batch),), images)
         return logits
 
@@ -170,7 +137,6 @@ class Predictor:
 
         The maps (Zhou et al. 2016, equation 2) are float32 and have a quarter of the
         image's resolution. The mean of a class's map is its logit without the bias.
-        Raises UserError if the images do not have the model's image shape.
         """
         logits, maps = self._in_batches(self._explain, images)
         return self._softmax(logits), maps
@@ -233,14 +199,3 @@ class Predictor:
         return [
             np.concatenate(parts)[: len(images)] for parts in zip(*outputs, strict=True)
         ]
-
-
-def _check_size(stored: StoredModel) -> None:
-    """Refuses a far larger architecture than that of the arrays before building it."""
-    depth, width = stored.metadata.model["depth"], stored.metadata.model["width"]
-    last = f"state.params.blocks.{(depth - 2) // 2 - 1}.conv2.conv.kernel"
-    shape = (3, 3, 64 * width, 64 * width)
-    if last not in stored.arrays or stored.arrays[last].shape != shape:
-        raise UserError(
-            f"another model: its arrays do not have depth {depth} and width {width}"
-        )

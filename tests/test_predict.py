@@ -7,7 +7,6 @@ import pytest
 from format_fixtures import make_predictor, random_images
 from scipy.special import softmax
 
-from jax_resnet.checkpoint.metadata import Architecture
 from jax_resnet.model import resnet, weights
 from jax_resnet.predict import Predictor
 from jax_resnet.runtime.errors import UserError
@@ -77,12 +76,3 @@ def test_arrays_of_another_model_are_refused(predictor):
     arrays["state.params.head.kernel"] = arrays["state.params.head.kernel"][:, :2]
     with pytest.raises(UserError, match=r"another model.*head\.kernel"):
         Predictor(dataclasses.replace(predictor.stored, arrays=arrays))
-
-
-@pytest.mark.parametrize("size", [{"depth": 2000}, {"width": 100}])
-def test_a_far_larger_model_is_refused_before_it_is_built(predictor, size, monkeypatch):
-    architecture = Architecture(**{**predictor.metadata.model, **size})
-    metadata = dataclasses.replace(predictor.metadata, model=architecture)
-    monkeypatch.setattr(resnet, "initialize", None)
-    with pytest.raises(UserError, match=r"another model: .* depth .* and width"):
-        Predictor(dataclasses.replace(predictor.stored, metadata=metadata))

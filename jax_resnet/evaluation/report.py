@@ -56,13 +56,7 @@ def render_comparison(comparison: Report) -> str:
     """Returns the page of several models on the same images."""
     models, level = comparison["models"], _level(comparison)
     over_models = comparison["top1_over_models"]
-    spread = (
-        f"Mean {_percent(over_models['mean'])}, standard deviation "
-        f"{_percent(over_models['standard_deviation'])} over {len(models)} models"
-    )
-    if over_models["interval"]:
-        low, high = map(_percent, over_models["interval"])
-        spread += f"; {level} interval of the mean (Student) {low} to {high}"
+    low, high = map(_percent, over_models["interval"])
     header = [f"top-1 ({level})", "top-5", "loss", "calibration error"]
     rows = [
         [
@@ -88,7 +82,10 @@ def render_comparison(comparison: Report) -> str:
     parts = [
         f"# {len(models)} models on {comparison['dataset']} {comparison['split']}",
         table(["model", "step", *header], rows),
-        f"{spread}. This is the spread over seeds only if nothing else differs.",
+        f"Mean {_percent(over_models['mean'])}, standard deviation "
+        f"{_percent(over_models['standard_deviation'])} over {len(models)} models; "
+        f"{level} interval of the mean (Student) {low} to {high}. This is the spread "
+        "over seeds only if nothing else differs.",
         "McNemar's exact test on the same images:",
         table(["first", "second", "only first correct", "only second", "p"], tests),
     ]

@@ -33,17 +33,12 @@ def bootstrap_intervals(
     return list(zip(low.tolist(), high.tolist(), strict=True))
 
 
-def mean_over_runs(values: Sequence[float]) -> tuple[float, float, Interval | None]:
-    """Returns mean, sample standard deviation, and Student's interval of the mean.
-
-    A single run has a standard deviation of 0 and no interval.
-    """
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return mean, 0.0, None
-    error = stats.sem(values)
-    low, high = stats.t.interval(LEVEL, len(values) - 1, loc=mean, scale=error)
-    return mean, float(np.std(values, ddof=1)), (float(low), float(high))
+def mean_over_runs(values: Sequence[float]) -> tuple[float, float, Interval]:
+    """Returns mean, sample standard deviation, and Student's interval of the mean."""
+    mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
+    quantile = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)
+    half = float(quantile * deviation / np.sqrt(len(values)))
+    return mean, deviation, (mean - half, mean + half)
 
 
 def mcnemar(

@@ -22,13 +22,13 @@ def test_the_bootstrap_of_an_accuracy_is_the_normal_interval():
     assert bootstrap_intervals(values, seed=1) != bootstrap_intervals(values)
 
 
-def test_three_runs_and_one():
+def test_the_interval_of_three_runs():
     mean, deviation, interval = mean_over_runs([0.74, 0.75, 0.76])
     assert (mean, deviation) == pytest.approx((0.75, 0.01))
     # Student's t with two degrees of freedom has its 97.5 % quantile at 4.3027.
     half = 4.3027 * 0.01 / math.sqrt(3)
     assert interval == pytest.approx((0.75 - half, 0.75 + half), abs=1e-6)
-    assert mean_over_runs([0.75]) == (0.75, 0.0, None)
+    assert mean_over_runs([0.75] * 3) == (0.75, 0.0, (0.75, 0.75))
 
 
 @pytest.mark.parametrize(("b", "c"), [(0, 0), (12, 30)])
