@@ -15,13 +15,12 @@ def draw_all(
 ) -> dict[str, bytes]:
     """Draws every picture of an evaluation's results; returns them by file name."""
     calibration = results["calibration"]
+    diagrams = {
+        "as trained": calibration["bins_before"],
+        "temperature-scaled": calibration["bins_after"],
+    }
     return {
-        "reliability.png": draw_reliability(
-            {
-                "as trained": calibration["bins_before"],
-                "temperature-scaled": calibration["bins_after"],
-            }
-        ),
+        "reliability.png": draw_reliability(diagrams),
         "confusion.png": draw_confusion(np.array(results["confusion"]), info),
         "mistakes.png": draw_mistakes(images, results["mistakes"]),
     }

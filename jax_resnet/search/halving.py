@@ -101,10 +101,9 @@ class Search:
         tasks = [self._task(recipe, rung, s) for rung in rungs for s in self._seeds]
         for task in tasks:
             resume_point(task.workdir, config.to_json(task.settings))
-        first = self._devices.first
-        settings = config.with_dtype(tasks[0].settings, fastest_dtype(first))
+        one = DeviceMesh((self._devices.first,))
+        settings = config.with_dtype(tasks[0].settings, fastest_dtype(one.first))
         found = describe_data(settings)
-        one = DeviceMesh((first,))
         builder = RunBuilder(settings, one, found.info, found.n_train, found.n_eval)
         try:
             builder.with_initial_model(builder.build(jax.random.key(0)).state)
