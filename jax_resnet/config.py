@@ -5,10 +5,10 @@ as ``configs/resnet56.py``, where every field is explained. A run keeps it as JS
 """
 
 import enum
-import importlib.util
 import json
 import os
 import re
+import runpy
 import sys
 import textwrap
 import zlib
@@ -45,8 +45,7 @@ class Field:
     type: type  # of the value; an int will do for a float
     resume: Resume = NEVER  # whether a run may resume with the field changed
     least: int | float | None = None  # the smallest number allowed
-    # the largest, far above what anyone uses: a typo shall not fill memory
-    most: int | float | None = None
+    most: int | float | None = None  # the largest: a typo must not fill memory
     below: int | float | None = None  # a number that the value must not reach
     choices: tuple[str, ...] = ()  # the texts allowed; any, if there are none
     default: Any = None  # for kept configs older than the field, as in JSON
@@ -54,10 +53,8 @@ class Field:
     def problem(self, value: Any) -> str | None:
         """Returns what the value should be, or None if it is that."""
         allowed: Any = (int, float) if self.type is float else self.type
-        # A bool is an int to Python.
-        if not isinstance(value, allowed) or (
-            isinstance(value, bool) != (self.type is bool)
-        ):
+        is_bool = isinstance(value, bool)  # which is an int to Python
+        if not isinstance(value, allowed) or is_bool != (self.type is bool):
             return f"of type {self.type.__name__}"
         if self.type is str and _UNPRINTABLE.search(value):
             return "printable text"
@@ -168,10 +165,8 @@ def check(fields: Mapping[str, Any]) -> None:
         raise UserError(f"augment.transforms must be names, not {transforms!r}")
     warmup, epochs = fields["optimizer.warmup_epochs"], fields["train.epochs"]
     if warmup >= epochs:
-        raise UserError(
-            f"optimizer.warmup_epochs must be less than train.epochs, {epochs}, and is "
-            f"{warmup}"
-        )
+        problem = f"must be less than train.epochs, {epochs}, not {warmup}"
+        raise UserError(f"optimizer.warmup_epochs {problem}")
 
 
 def resume_rule(name: str) -> Resume:
@@ -185,15 +180,8 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Returns the locked config that a file's ``get_config()`` makes, with overrides.
 
     The file's own folder is importable while it runs, so that a config can build on
-    its neighbours. A config file is Python, and runs as the user.
-
-    Args:
-        path: the Python file.
-        overrides: command-line arguments such as ``--config.train.epochs=3``.
-
-    Raises:
-        UserError: if the file is no config, or an override names no field of it or
-            has the wrong type.
+    its neighbours. Overrides are arguments such as ``--config.train.epochs=3``. Raises
+    UserError if the file is no config, or an override is wrong.
     """
     config = _run(Path(path))
     for argument in overrides:
@@ -206,13 +194,9 @@ def _run(path: Path) -> ConfigDict:
     # Unlike Path.is_file, os.path.isfile takes names of any length.
     if path.suffix != ".py" or not os.path.isfile(path):  # noqa: PTH113
         raise UserError(f"no config file {str(path)!r}: try configs/resnet56.py")
-    specification = importlib.util.spec_from_file_location("config", path)
-    assert specification is not None and specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
     sys.path.insert(0, str(path.resolve().parent))
     try:
-        specification.loader.exec_module(module)
-        config = module.get_config()
+        config = runpy.run_path(str(path))["get_config"]()
         if type(config) is not ConfigDict:
             raise TypeError(f"get_config() must return a ConfigDict, not {config!r}")
         to_json(config)  # a run keeps it
@@ -236,24 +220,23 @@ def _overridden(config: ConfigDict, argument: str) -> ConfigDict:
         inside = [field for field in fields if field.startswith(name + ".")]
         hint = f": it is a group, set {inside[0]}" if inside else nearest(name, fields)
         raise UserError(f"config has no field {name!r}{hint}")
-    flag_values, argv = flags.FlagValues(), ["train", argument]
+    values, argv = flags.FlagValues(), ["train", argument]
     try:
-        holder = config_flags.DEFINE_config_dict(
-            "config", config, flag_values=flag_values, sys_argv=argv
+        config_flags.DEFINE_config_dict(
+            "config", config, flag_values=values, sys_argv=argv
         )
-        flag_values(argv)
-        to_json(holder.value)
+        values(argv)
+        to_json(values.config)
     except Exception as error:  # the parsers of literals raise many kinds
         raise UserError(f"cannot set the config: {_one_line(error)}") from error
-    return holder.value
+    return values.config
 
 
 def with_dtype(config: ConfigDict, dtype: str) -> ConfigDict:
     """Returns the config with a compute dtype in place of ``"auto"``."""
-    if config.model.dtype != "auto":
-        return config
     config = ConfigDict(config.to_dict())
-    config.model.dtype = dtype
+    if config.model.dtype == "auto":
+        config.model.dtype = dtype
     return config.lock()
 
 
@@ -284,8 +267,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, str
     for name in sorted(before.keys() | after.keys()):
         values = [fields.get(name, "absent") for fields in (before, after)]
         if values[0] != values[1]:
-            was, is_now = (textwrap.shorten(repr(value), 200) for value in values)
-            lines[name] = f"{name} was {was} and is {is_now}"
+            was, now = (textwrap.shorten(repr(value), 200) for value in values)
+            lines[name] = f"{name} was {was} and is {now}"
     return lines
 
 

@@ -7,12 +7,11 @@ from jax_resnet.data.dataset import (
     HOLDOUT,
     Dataset,
     Description,
-    Split,
     describe,
     load,
     load_split,
 )
-from jax_resnet.data.source import DatasetInfo
+from jax_resnet.data.source import DatasetInfo, Split
 
 __all__ = [
     "HOLDOUT",

@@ -1,21 +1,82 @@
-"""Caches arrays that are expensive to make, in ``.npz`` files.
+"""Caches decoded images and normalisation constants in ``.npz`` files.
 
 A cache that cannot be read or written costs time and fails no run. Any file of it may
 be deleted.
 """
 
+import hashlib
+import json
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
-from jax_resnet.runtime.files import new_file
+from jax_resnet.data.source import DatasetInfo, Source, Split
+from jax_resnet.runtime.files import cache_folder, new_file
 
 Arrays = Mapping[str, np.ndarray]
 
 _log = logging.getLogger(__name__)
+
+
+def read(source: Source, split: str, cache_dir: str | None) -> Split:
+    """Returns a stored split, from the cache if it is there."""
+    arrays = _cached(source, split, cache_dir, lambda: vars(source.decode(split)))
+    return Split(**arrays)
+
+
+def normalized_info(source: Source, cache_dir: str | None) -> DatasetInfo:
+    """Returns the info of a source with its normalisation constants.
+
+    Constants that are not given are computed from the whole stored split ``train`` (or
+    else the first), whatever ``train_split`` is.
+    """
+    if source.info.mean:
+        return source.info
+    lengths = source.shard_lengths
+    split = "train" if "train" in lengths else next(iter(lengths))
+
+    def compute() -> Arrays:
+        return _mean_and_std(read(source, split, cache_dir).images)
+
+    stored = _cached(source, "mean-and-std", cache_dir, compute)
+    mean, std = (tuple(stored[name].tolist()) for name in ("mean", "std"))
+    return replace(source.info, mean=mean, std=std)
+
+
+def _mean_and_std(images: UInt8[np.ndarray, "n h w c"]) -> Arrays:
+    """Computes both from histograms: exactly, without a floating-point copy."""
+    histogram = np.zeros((images.shape[-1], 256), np.int64)
+    for start in range(0, len(images), 1000):
+        batch = images[start : start + 1000]
+        for channel, counts in enumerate(histogram):
+            counts += np.bincount(batch[..., channel].ravel(), minlength=256)
+    values = np.arange(256) / 255
+    weights = histogram / histogram.sum(1, keepdims=True)
+    mean = weights @ values
+    std = np.sqrt(np.sum(weights * (values - mean[:, None]) ** 2, axis=1))
+    # A constant channel is divided by one grey level, not by zero.
+    return {"mean": mean, "std": np.maximum(std, 1 / 255)}
+
+
+def _cached(
+    source: Source, content: str, cache_dir: str | None, make: Callable[[], Arrays]
+) -> Arrays:
+    location = source.location
+    if location is None:
+        return make()
+    base = Path(cache_dir) if cache_dir else cache_folder()
+    # Folders of the same data set may hold different images.
+    place = hashlib.sha256(str(location).encode()).hexdigest()[:8]
+    folder = f"{source.info.name.replace('/', '-')}-{source.info.version}-{place}"
+    files = sorted(path for path in location.rglob("*") if path.is_file())
+    stats = [(str(path.relative_to(location)), path.stat()) for path in files]
+    fingerprint = json.dumps([(n, s.st_size, s.st_mtime_ns) for n, s in stats])
+    return load_or_make(base / folder / f"{content}.npz", fingerprint, make)
 
 
 def load_or_make(path: Path, fingerprint: str, make: Callable[[], Arrays]) -> Arrays:

@@ -6,22 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, UInt8
 
-from jax_resnet.data import sources, splits
-from jax_resnet.data.source import DatasetInfo, Source
+from jax_resnet.data import cache, sources, splits
+from jax_resnet.data.source import DatasetInfo, Source, Split
 from jax_resnet.runtime.errors import UserError
 
 HOLDOUT = "holdout"  # the split of the images that are held out of training
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Split:
-    """Images, uint8 [n, h, w, c], and their labels, int32 [n]."""
-
-    images: UInt8[np.ndarray, "n h w c"]
-    labels: Int32[np.ndarray, " n"]
 
 
 @dataclass(frozen=True)
@@ -63,8 +54,7 @@ def describe(
       train_split: a TFDS expression.
       eval_split: a TFDS expression.
       holdout: if not 0, ``evaluation`` is this many images of ``train_split``, which
-        leave ``train``. They are stratified by class and chosen by a hash of the
-        image, see :func:`~jax_resnet.data.splits.holdout_mask`.
+        leave ``train``: see :func:`~jax_resnet.data.splits.holdout_mask`.
       cache_dir: the folder for decoded images; None means the user's cache folder.
 
     Raises:
@@ -78,12 +68,13 @@ def describe(
             f"{train_split!r} has {n_train} images"
         )
     n_eval = holdout or splits.size(eval_split, source.shard_lengths)
-    info = sources.normalized_info(source, cache_dir)
+    info = cache.normalized_info(source, cache_dir)
 
     def load() -> Dataset:
         train = _read(source, train_split, cache_dir)
         if holdout:
-            return Dataset(info, *_hold_out(train, holdout), eval_name=HOLDOUT)
+            out = splits.holdout_mask(train.images, train.labels, holdout)
+            return Dataset(info, train.select(~out), train.select(out), HOLDOUT)
         if splits.overlap(train_split, eval_split, source.shard_lengths):
             _log.warning("%s and %s have images in common", train_split, eval_split)
         return Dataset(info, train, _read(source, eval_split, cache_dir), eval_split)
@@ -122,26 +113,17 @@ def load_split(
         )
         return dataset.info, dataset.evaluation
     source = sources.open_source(name, data_dir)
-    return sources.normalized_info(source, cache_dir), _read(source, split, cache_dir)
-
-
-def _hold_out(split: Split, count: int) -> tuple[Split, Split]:
-    """Returns the images that stay, and those held out."""
-    out = splits.holdout_mask(split.images, split.labels, count)
-    return (
-        Split(split.images[~out], split.labels[~out]),
-        Split(split.images[out], split.labels[out]),
-    )
+    return cache.normalized_info(source, cache_dir), _read(source, split, cache_dir)
 
 
 def _read(source: Source, expression: str, cache_dir: str | None) -> Split:
     """Returns the images that a TFDS expression selects."""
     slices = splits.resolve(expression, source.shard_lengths)
-    names = {part.split for part in slices}
-    stored = {name: sources.read(source, name, cache_dir) for name in names}
-    parts = [
-        [array[start:stop] for array in stored[name]] for name, start, stop in slices
-    ]
+    stored = {name: cache.read(source, name, cache_dir) for name, _ in slices}
+    parts = [stored[name].select(part) for name, part in slices]
     if len(parts) == 1:
-        return Split(*parts[0])
-    return Split(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        return parts[0]
+    return Split(
+        np.concatenate([part.images for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+    )

@@ -2,9 +2,7 @@
 
 import hashlib
 import urllib.request
-from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
 
 from tqdm import tqdm
 
@@ -20,32 +18,25 @@ def verify(path: Path, sha256: str) -> None:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
-        raise UserError(
-            f"{path} is damaged or incomplete (its SHA-256 is {found[:8]}..., not "
-            f"{sha256[:8]}...): delete it and run again"
-        )
+        raise UserError(f"{path} is damaged or incomplete: delete it and run again")
 
 
-def download(url: str, path: Path, *, sha256: str, size: int, remedy: str) -> None:
+def download(url: str, path: Path, *, sha256: str, size: int) -> None:
     """Downloads a file, with a progress bar where standard error is a terminal.
 
     The file appears at ``path`` once it is complete and has the SHA-256 (hexadecimal).
-    ``size`` is in bytes. Every :class:`UserError` ends with the remedy. Raises OSError
-    if ``path`` cannot be written.
+    ``size`` is in bytes. Raises OSError or HTTPException if that fails.
     """
     digest = hashlib.sha256()
     bar = tqdm(desc=path.name, total=size, unit="B", unit_scale=True, disable=None)
-    try:
-        with (
-            urllib.request.urlopen(url, timeout=_SECONDS) as response,
-            new_file(path, shared=True) as file,
-            bar,
-        ):
-            while block := response.read(_BLOCK):
-                digest.update(block)
-                file.write(block)
-                bar.update(len(block))
-            if digest.hexdigest() != sha256:
-                raise UserError(f"{url} arrived incomplete or damaged: {remedy}")
-    except (URLError, ConnectionError, TimeoutError, HTTPException) as error:
-        raise UserError(f"{url} cannot be downloaded ({error}): {remedy}") from error
+    with (
+        urllib.request.urlopen(url, timeout=_SECONDS) as response,
+        new_file(path, shared=True) as file,
+        bar,
+    ):
+        while block := response.read(_BLOCK):
+            digest.update(block)
+            file.write(block)
+            bar.update(len(block))
+        if digest.hexdigest() != sha256:
+            raise OSError(f"{url} arrived incomplete or damaged")

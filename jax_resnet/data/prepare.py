@@ -11,6 +11,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator
+from http.client import HTTPException
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -47,20 +48,15 @@ def prepare(name: str, data_dir: Path) -> None:
             verify(path, archive.checksum)
         else:
             _log.info("downloading %s to %s", url, path.parent)
-            remedy = (
-                f"try again, or place that file in {path.parent}, or set "
-                "config.data.dir or TFDS_DATA_DIR to where the data set is prepared"
-            )
-            download(
-                url, path, sha256=archive.checksum, size=archive.size, remedy=remedy
-            )
+            download(url, path, sha256=archive.checksum, size=archive.size)
         _log.info("preparing %s in %s", name, data_dir)
         write_records(name, path, data_dir)
-    except OSError as error:
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"{name} cannot be prepared in {data_dir} ({error.strerror or error}): set "
-            "config.data.dir or TFDS_DATA_DIR to a folder with room that you can "
-            "write to"
+            f"{name} cannot be prepared in {data_dir} ({reason}): try again, or place "
+            f"{url} in {path.parent}, or set config.data.dir or TFDS_DATA_DIR to a "
+            "folder that holds the data set or has room for it"
         ) from error
 
 
@@ -109,9 +105,8 @@ def _builder_class(name: str, folder: str) -> type:
             features = self.info.features
             kinds = [kind for kind in ("coarse_label", "label") if kind in features]
             data = b"".join(Path(path).read_bytes() for path in filepaths)
-            rows = np.frombuffer(data, np.uint8).reshape(
-                -1, len(kinds) + np.prod(_SHAPE)
-            )
+            row_length = len(kinds) + np.prod(_SHAPE)
+            rows = np.frombuffer(data, np.uint8).reshape(-1, row_length)
             for index, row in enumerate(rows):
                 labels, pixels = np.split(row, [len(kinds)])
                 image = pixels.reshape(_SHAPE).transpose(1, 2, 0)

@@ -6,9 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Bool, Int32, UInt8
 
-Arrays = tuple[UInt8[np.ndarray, "n h w c"], Int32[np.ndarray, " n"]]
+
+@dataclass(frozen=True)
+class Split:
+    """Images and their labels."""
+
+    images: UInt8[np.ndarray, "n h w c"]
+    labels: Int32[np.ndarray, " n"]
+
+    def select(self, index: slice | Bool[np.ndarray, " n"]) -> "Split":
+        """Returns the images of a slice or a mask."""
+        return Split(self.images[index], self.labels[index])
 
 
 @dataclass(frozen=True)
@@ -20,8 +30,7 @@ class DatasetInfo:
     image_shape: tuple[int, int, int]  # height, width, channels
     class_names: tuple[str, ...]  # in the order of the labels
     superclass_names: tuple[str, ...]  # empty if the data set has none
-    # a superclass index for each class; empty if there are none
-    superclass_of: tuple[int, ...]
+    superclass_of: tuple[int, ...]  # index of each class's superclass, or empty
     # mean and standard deviation of each channel of x/255 over the training images
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -36,15 +45,11 @@ class DatasetInfo:
 class Source(ABC):
     """A data set as it is stored: its splits, and how to decode them."""
 
-    # names and shapes; ``mean`` and ``std`` are empty if they are to be computed from
-    # the images
-    info: DatasetInfo
+    info: DatasetInfo  # empty ``mean`` and ``std`` are computed from the images
     # for each stored split, the number of images in each of its files
     shard_lengths: Mapping[str, tuple[int, ...]]
-    # the folder whose files hold the images; None for a source that makes its images,
-    # which are then not cached
-    location: Path | None
+    location: Path | None  # the folder of the files; images without one are not cached
 
     @abstractmethod
-    def decode(self, split: str) -> Arrays:
+    def decode(self, split: str) -> Split:
         """Decodes a stored split in its order; UserError if it is damaged."""

@@ -2,65 +2,55 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 
 from jax_resnet.runtime.errors import UserError
 
-
-class Slice(NamedTuple):
-    """The images ``start`` to ``stop`` (exclusive) of a stored split."""
-
-    split: str
-    start: int
-    stop: int
+ShardLengths = Mapping[str, Sequence[int]]  # images in each file of each stored split
 
 
-def resolve(expression: str, shard_lengths: Mapping[str, Sequence[int]]) -> list[Slice]:
+def resolve(expression: str, lengths: ShardLengths) -> list[tuple[str, slice]]:
     """Resolves a TFDS split expression such as ``train[:80%]+test[100:]``.
 
-    See https://www.tensorflow.org/datasets/splits. ``shard_lengths`` has the number of
-    images in each file of each stored split. Returns slices in the order of the
-    expression, without empty ones. Raises UserError if the expression is wrong
-    or selects no image.
+    See https://www.tensorflow.org/datasets/splits. Returns slices of stored splits in
+    the order of the expression, without empty ones. Raises UserError if the expression
+    is wrong or selects no image.
     """
     import tensorflow_datasets as tfds  # slow, and not always needed
 
     infos = {
-        name: tfds.core.SplitInfo(name=name, shard_lengths=list(lengths), num_bytes=0)
-        for name, lengths in shard_lengths.items()
+        name: tfds.core.SplitInfo(name=name, shard_lengths=list(shards), num_bytes=0)
+        for name, shards in lengths.items()
     }
     try:
-        spec = tfds.core.ReadInstruction.from_spec(expression)
-        instructions = spec.to_absolute(infos)
+        parts = tfds.core.ReadInstruction.from_spec(expression).to_absolute(infos)
     except (ValueError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise UserError(f"split {expression!r} cannot be read: {reason}") from error
     slices = []
-    for part in instructions:
+    for part in parts:
         start = part.from_ or 0
-        stop = sum(shard_lengths[part.splitname]) if part.to is None else part.to
+        stop = sum(lengths[part.splitname]) if part.to is None else part.to
         if start < stop:
-            slices.append(Slice(part.splitname, start, stop))
+            slices.append((part.splitname, slice(start, stop)))
     if not slices:
         raise UserError(f"split {expression!r} selects no image")
     return slices
 
 
-def size(expression: str, shard_lengths: Mapping[str, Sequence[int]]) -> int:
+def size(expression: str, lengths: ShardLengths) -> int:
     """Returns the number of images that an expression selects."""
-    slices = resolve(expression, shard_lengths)
-    return sum(part.stop - part.start for part in slices)
+    return sum(part.stop - part.start for _, part in resolve(expression, lengths))
 
 
-def overlap(one: str, other: str, shard_lengths: Mapping[str, Sequence[int]]) -> bool:
+def overlap(one: str, other: str, lengths: ShardLengths) -> bool:
     """Returns whether two expressions select an image in common."""
     return any(
-        a.split == b.split and a.start < b.stop and b.start < a.stop
-        for a in resolve(one, shard_lengths)
-        for b in resolve(other, shard_lengths)
+        a_split == b_split and a.start < b.stop and b.start < a.stop
+        for a_split, a in resolve(one, lengths)
+        for b_split, b in resolve(other, lengths)
     )
 
 

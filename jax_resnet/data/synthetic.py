@@ -9,7 +9,7 @@ fails.
 import numpy as np
 from jaxtyping import Float, Int32
 
-from jax_resnet.data.source import Arrays, DatasetInfo, Source
+from jax_resnet.data.source import DatasetInfo, Source, Split
 
 NAME = "synthetic"
 INFO = DatasetInfo(
@@ -38,7 +38,7 @@ class Synthetic(Source):
     def __init__(self) -> None:
         super().__init__(INFO, {split: (n,) for split, n in SIZES.items()}, None)
 
-    def decode(self, split: str) -> Arrays:
+    def decode(self, split: str) -> Split:
         """Makes the images of a split, as :meth:`Source.decode` says."""
         rng = np.random.default_rng([0, list(SIZES).index(split)])
         n = SIZES[split]
@@ -49,7 +49,7 @@ class Synthetic(Source):
         middle = rng.uniform(108, 148, (n, 1, 1, 3))
         noise = _NOISE * rng.standard_normal((n, *INFO.image_shape), np.float32)
         images = middle.astype(np.float32) + pattern * swing.astype(np.float32) + noise
-        return np.clip(np.rint(images), 0, 255).astype(np.uint8), labels
+        return Split(np.clip(np.rint(images), 0, 255).astype(np.uint8), labels)
 
 
 def _patterns(
@@ -59,25 +59,16 @@ def _patterns(
     n = len(labels)
     size, texture = np.divmod(labels, INFO.num_classes // 2)
     period = np.asarray(_PERIODS)[size] * rng.uniform(0.9, 1.1, n)
-    wave = (2 * np.pi / period).astype(np.float32)[:, None, None]
-    phase = rng.uniform(0, 2 * np.pi, (2, n, 1, 1)).astype(np.float32)
-    center = rng.uniform(8, 24, (2, n, 1, 1)).astype(np.float32)
+    k = (2 * np.pi / period).astype(np.float32)[:, None, None]
+    p, q = rng.uniform(0, 2 * np.pi, (2, n, 1, 1)).astype(np.float32)
+    cy, cx = rng.uniform(8, 24, (2, n, 1, 1)).astype(np.float32)
     y, x = np.mgrid[:32, :32].astype(np.float32)[:, None]
-    diagonal = np.float32(np.sqrt(0.5))
-
-    patterns = np.empty((n, 32, 32), np.float32)
-    for index in range(INFO.num_classes // 2):
-        own = texture == index
-        k, (p, q), (cy, cx) = wave[own], phase[:, own], center[:, own]
-        if index == 0:
-            patterns[own] = np.sin(k * y + p)
-        elif index == 1:
-            patterns[own] = np.sin(k * x + p)
-        elif index == 2:
-            patterns[own] = np.sin(k * y + p) * np.sin(k * x + q)
-        elif index == 3:
-            down, up = diagonal * (x + y), diagonal * (x - y)
-            patterns[own] = np.sin(k * down + p) * np.sin(k * up + q)
-        else:
-            patterns[own] = np.sin(k * np.hypot(y - cy, x - cx) + p)
-    return patterns
+    down, up = np.float32(np.sqrt(0.5)) * np.stack([x + y, x - y])
+    patterns = [
+        np.sin(k * y + p),
+        np.sin(k * x + p),
+        np.sin(k * y + p) * np.sin(k * x + q),
+        np.sin(k * down + p) * np.sin(k * up + q),
+        np.sin(k * np.hypot(y - cy, x - cx) + p),
+    ]
+    return np.choose(texture[:, None, None], patterns)

@@ -2,8 +2,9 @@
 
 import io
 import itertools
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from tensorflow_datasets.core import read_only_builder
 from tensorflow_datasets.proto import tf_example_pb2
 from tqdm import tqdm
 
-from jax_resnet.data.source import Arrays, DatasetInfo, Source
+from jax_resnet.data import prepare
+from jax_resnet.data.source import DatasetInfo, Source, Split
 from jax_resnet.runtime.errors import UserError, nearest
 
 # Image, label, and superclass or -1.
@@ -40,7 +42,7 @@ class TfdsSource(Source):
 
     files: Mapping[str, tuple[Path, ...]]  # the files of each stored split
 
-    def decode(self, split: str) -> Arrays:
+    def decode(self, split: str) -> Split:
         """Decodes a stored split, as :meth:`Source.decode` says."""
         count = sum(self.shard_lengths[split])
         images = np.empty((count, *self.info.image_shape), np.uint8)
@@ -56,7 +58,7 @@ class TfdsSource(Source):
                     f"{self.info.image_shape}: all its images must have one shape"
                 )
             images[index], labels[index] = image, label
-        return images, labels
+        return Split(images, labels)
 
     def examples(self, split: str) -> Iterator[Example]:
         """Yields the images of a stored split with label and superclass."""
@@ -80,20 +82,15 @@ class TfdsSource(Source):
         (label,) = features["label"].int64_list.value
         if label == -1:
             raise UserError(f"{self.info.name} has images without labels")
-        _check_label(label, self.info.class_names)
-        superclass = -1
-        if self.info.superclass_names:
+        superclass, superclasses = -1, len(self.info.superclass_names)
+        if superclasses:
             (superclass,) = features["coarse_label"].int64_list.value
-            _check_label(superclass, self.info.superclass_names)
+        if not (0 <= label < self.info.num_classes and superclass < superclasses):
+            raise ValueError("a label that is not a class")
         channels = self.info.image_shape[-1]
         with Image.open(io.BytesIO(encoded)) as image:
             pixels = np.asarray(image.convert(_MODES[channels]))
         return pixels.reshape(*pixels.shape[:2], channels), label, superclass
-
-
-def _check_label(label: int, names: Sequence[str]) -> None:
-    if not 0 <= label < len(names):
-        raise ValueError("a label that is not a class")
 
 
 def _read_records(path: Path, length: int) -> Iterator[bytes]:
@@ -104,6 +101,37 @@ def _read_records(path: Path, length: int) -> Iterator[bytes]:
     for start in range(0, length, _BATCH):
         yield from reader.read(start, min(start + _BATCH, length))
     reader.close()
+
+
+def folder(data_dir: str | None) -> Path:
+    """Returns the folder of prepared data, see :func:`jax_resnet.data.describe`."""
+    chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    try:
+        if "://" in chosen:
+            raise OSError("it is not a local folder")
+        path = Path(chosen).expanduser().absolute()
+        (path / "downloads").exists()  # raises for a folder that cannot be read
+        return path
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"cannot look for data in {chosen!r} ({error}): set config.data.dir or "
+            "TFDS_DATA_DIR to a folder of your own"
+        ) from error
+
+
+def open_or_prepare(name: str, data_dir: str | None) -> TfdsSource:
+    """Opens a data set; prepares CIFAR-10 or CIFAR-100 first if it is missing."""
+    place = folder(data_dir)
+    source = open_prepared(name, place)
+    if source is None and name in prepare.NAMES:
+        prepare.prepare(name, place)
+        source = open_prepared(name, place)
+    if source is None:
+        raise UserError(
+            f"{name} is not prepared in {place}: where TensorFlow is installed, run "
+            f"tfds build {name} --file_format=array_record --data_dir={place}"
+        )
+    return source
 
 
 def open_prepared(name: str, data_dir: Path) -> TfdsSource | None:
@@ -162,10 +190,8 @@ def _open(builder: Any) -> TfdsSource:
     if not (height and width):  # unknown to TFDS: the first image decides
         image, _, _ = next(source.examples(next(iter(source.files))))
         info = replace(info, image_shape=image.shape)
-    if superclass_of := _find_superclasses(source):
-        info = replace(info, superclass_of=superclass_of)
-    else:
-        info = replace(info, superclass_names=())
+    if coarse:
+        info = replace(info, superclass_of=_find_superclasses(source))
     return replace(source, info=info)
 
 
@@ -189,13 +215,10 @@ def _check(name: str, builder: Any, features: Mapping[str, Any]) -> None:
 
 
 def _find_superclasses(source: TfdsSource) -> tuple[int, ...]:
-    """Returns the superclass of each class, or () if a class has none."""
-    if not source.info.superclass_names:
-        return ()
+    """Returns the superclass of each class, which the first image of each tells."""
     found: dict[int, int] = {}
-    every_split = map(source.examples, source.files)
-    for _, label, superclass in itertools.chain.from_iterable(every_split):
+    examples = itertools.chain.from_iterable(map(source.examples, source.files))
+    while len(found) < source.info.num_classes:
+        _, label, superclass = next(examples)
         found.setdefault(label, superclass)
-        if len(found) == source.info.num_classes:
-            return tuple(found[index] for index in range(len(found)))
-    return ()
+    return tuple(found[label] for label in sorted(found))

@@ -1,12 +1,10 @@
 import hashlib
 import http.server
-import socket
 import threading
 
 import pytest
 
 from jax_resnet.data import download
-from jax_resnet.runtime.errors import UserError
 
 CONTENT = bytes(range(256)) * 9000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -35,8 +33,7 @@ def server():
 
 
 def fetch(url, path):
-    size = len(CONTENT)
-    download.download(url, path, sha256=SHA256, size=size, remedy="do this")
+    download.download(url, path, sha256=SHA256, size=len(CONTENT))
 
 
 def test_arrives_verified(server, tmp_path, capfd):
@@ -48,16 +45,9 @@ def test_arrives_verified(server, tmp_path, capfd):
 
 @pytest.mark.parametrize(
     ("path", "match"),
-    [("/damaged", "damaged"), ("/cut", "damaged|cannot be"), ("/missing", "404")],
+    [("/damaged", "damaged"), ("/cut", "incomplete"), ("/missing", "404")],
 )
 def test_failed_downloads_leave_nothing(server, tmp_path, path, match):
-    with pytest.raises(UserError, match=rf"{match}.*: do this$"):
+    with pytest.raises(OSError, match=match):
         fetch(server + path, tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_no_server(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    with pytest.raises(UserError, match="refused"):
-        fetch(f"http://127.0.0.1:{port}/a", tmp_path / "a")
