@@ -171,9 +171,8 @@ def check(fields: Mapping[str, Any]) -> None:
 
 def resume_rule(name: str) -> Resume:
     """Returns whether a run may resume with a field changed."""
-    if name in FIELDS:
-        return FIELDS[name].resume
-    return IF_ACCEPTED if name.startswith("augment.") else NEVER
+    unlisted = IF_ACCEPTED if name.startswith("augment.") else NEVER
+    return FIELDS[name].resume if name in FIELDS else unlisted
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:

@@ -34,17 +34,18 @@ def test_every_config_loads_from_anywhere(path, monkeypatch, tmp_path):
     assert config.load(str(path)).is_locked
 
 
-@pytest.mark.parametrize(
-    ("overrides", "name", "value"),
-    [
-        (["--config.optimizer.learning_rate=1"], "optimizer.learning_rate", 1.0),
-        (["--noconfig.optimizer.nesterov"], "optimizer.nesterov", False),
-        (["--config.seed=1", "--config.seed=2"], "seed", 2),
-        (["--config.train.image_sizes=(8,)"], "train.image_sizes", (8,)),
-    ],
-)
-def test_overrides(overrides, name, value):
-    assert config.flatten(config.load(REFERENCE, overrides))[name] == value
+def test_overrides():
+    overrides = [
+        "--config.optimizer.learning_rate=1",
+        "--noconfig.optimizer.nesterov",
+        *("--config.seed=1", "--config.seed=2"),
+        "--config.train.image_sizes=(8,)",
+    ]
+    changed = config.load(REFERENCE, overrides)
+    assert changed.optimizer.learning_rate == 1.0
+    assert not changed.optimizer.nesterov
+    assert changed.seed == 2
+    assert changed.train.image_sizes == (8,)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,6 @@ def test_overrides(overrides, name, value):
     [
         ("--config.model.dept=20", "no field 'model.dept'.*'model.depth'"),
         ("--config.model=20", "'model': it is a group, set model.depth"),
-        ("--config.model.depth=deep", "model.depth=deep"),
         ("--config.model.width=1000000000", "model.width must be at most"),
         ("--config.optimizer.momentum=1.0", "momentum must be less than 1, not 1.0"),
         ("--config.optimizer.name=adam", "optimizer.name must be one of"),

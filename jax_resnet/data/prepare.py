@@ -110,11 +110,13 @@ def _builder_class(name: str, folder: str) -> type:
             for index, row in enumerate(rows):
                 labels, pixels = np.split(row, [len(kinds)])
                 image = pixels.reshape(_SHAPE).transpose(1, 2, 0)
-                example = {
-                    "id": f"{split_prefix}{index:05d}",
-                    "image": Image.fromarray(image),
-                    **dict(zip(kinds, labels.tolist(), strict=True)),
-                }
-                yield index, example
+                yield (
+                    index,
+                    {
+                        "id": f"{split_prefix}{index:05d}",
+                        "image": Image.fromarray(image),
+                        **dict(zip(kinds, labels.tolist(), strict=True)),
+                    },
+                )
 
     return Cifar

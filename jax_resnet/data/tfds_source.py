@@ -47,10 +47,8 @@ class TfdsSource(Source):
         count = sum(self.shard_lengths[split])
         images = np.empty((count, *self.info.image_shape), np.uint8)
         labels = np.empty(count, np.int32)
-        title = f"decoding {self.info.name} {split}"
-        # A bar appears after two seconds, and only on a terminal.
-        options = {"unit": " images", "delay": 2, "disable": None, "leave": False}
-        examples = tqdm(self.examples(split), title, count, **options)
+        title = f"decoding {self.info.name} {split}"  # shown only on a terminal
+        examples = tqdm(self.examples(split), title, count, leave=False, disable=None)
         for index, (image, label, _) in enumerate(examples):
             if image.shape != self.info.image_shape:
                 raise UserError(
@@ -62,9 +60,8 @@ class TfdsSource(Source):
 
     def examples(self, split: str) -> Iterator[Example]:
         """Yields the images of a stored split with label and superclass."""
-        for path, length in zip(
-            self.files[split], self.shard_lengths[split], strict=True
-        ):
+        shards = zip(self.files[split], self.shard_lengths[split], strict=True)
+        for path, length in shards:
             try:
                 yield from map(self._decode_record, _read_records(path, length))
             except UserError:

@@ -59,10 +59,8 @@ def test_another_file_format(copy):
 )
 def test_other_sets(tmp_path, shape, known, encoding):
     """Grey or colour, any one shape, which TFDS may or may not know beforehand."""
-    splits = {
-        "train": random_images(60, 10, shape=shape),
-        "test": random_images(20, 10, shape=shape, seed=1),
-    }
+    splits = {"train": random_images(60, 10, shape=shape)}
+    splits["test"] = random_images(20, 10, shape=shape, seed=1)
     if shape[-1] == 4:
         splits["train"][0][..., 3] = 255  # a constant channel
     features = class_features(shape if known else (None, None, shape[-1]))
