@@ -1,8 +1,10 @@
 import numpy as np
+import pytest
 
 from jax_resnet.data.synthetic import INFO, Synthetic
 
 
+@pytest.mark.slow
 def test_classes_and_normalization():
     for name in ("train", "test"):
         split, again = (Synthetic().decode(name) for _ in range(2))
