@@ -141,15 +141,15 @@ def _resident(chosen: argparse.Namespace, size: int, on_gpu: bool) -> Classify:
         augment="none",
     )
     evaluation = data.Split(images, labels)
-    built = build(options, CHANGES[BASELINE], evaluation, size)
-    evaluate, pipeline = built.steps.evaluate, built.pipeline
+    steps, state = build(options, CHANGES[BASELINE], evaluation, size)
+    pipeline = steps.pipeline
     (chunk,) = pipeline.eval_chunks()
 
     def classify(_: np.ndarray) -> None:
         carry = pipeline.devices.place((np.int32(0), RunningMetrics.zeros()))
-        constants = (*chunk.arrays, built.state.weights)
-        steps = pipeline.sizes.eval_steps
-        jax.block_until_ready(evaluate(carry, steps, *constants))
+        constants = (*chunk.arrays, state.weights)
+        count = pipeline.sizes.eval_steps
+        jax.block_until_ready(steps.evaluate(carry, count, *constants))
 
     return classify
 

@@ -31,6 +31,7 @@ from variant import TRAIN_IMAGES, random_info
 
 from jax_resnet import config
 from jax_resnet.checkpoint.history import installed_versions
+from jax_resnet.data import Dataset, Description
 from jax_resnet.distributed import device
 from jax_resnet.distributed.mesh import DeviceMesh
 from jax_resnet.runtime.command_line import Parser, run
@@ -118,21 +119,25 @@ def lowered_step(
     """
     if settings.data.placement == "auto":
         settings.data.placement = "device"  # There is no GPU to ask for its memory.
-    sizes = TRAIN_IMAGES, TEST_IMAGES
-    builder = RunBuilder(settings, DeviceMesh((gpu,)), random_info(), *sizes)
-    built = builder.build(jax.random.key(0))
+    images = Description(random_info(), TRAIN_IMAGES, TEST_IMAGES, load=_no_images)
+    builder = RunBuilder(settings, DeviceMesh((gpu,)), images)
+    steps, state = builder.build(jax.random.key(0))
     sharding = jax.sharding.SingleDeviceSharding(gpu)
     state, metrics, count = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        (built.state, RunningMetrics.zeros(), np.zeros((), np.int32)),
+        (state, RunningMetrics.zeros(), np.zeros((), np.int32)),
     )
     if program == "eval":
-        arrays = (*built.pipeline.abstract_eval(), state.weights)
-        lowered = built.steps.evaluate.lower((count, metrics), *arrays)
+        arrays = (*steps.pipeline.abstract_eval(), state.weights)
+        lowered = steps.evaluate.lower((count, metrics), *arrays)
     else:
-        arrays = built.pipeline.abstract_train()
-        lowered = built.steps.train(0).lower((state, metrics), *arrays)
+        arrays = steps.pipeline.abstract_train()
+        lowered = steps.train(0).lower((state, metrics), *arrays)
     return lowered, device.compiler_options(gpu, alone=True)[0].values
+
+
+def _no_images() -> Dataset:
+    raise NotImplementedError("the program is compiled from shapes alone")
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ from jax_resnet.distributed import device
 from jax_resnet.distributed.mesh import REPLICATED, DeviceMesh
 from jax_resnet.model import resnet
 from jax_resnet.training import optimizer
-from jax_resnet.training.build import BuiltRun
 from jax_resnet.training.compiled import CompiledSteps
 from jax_resnet.training.input_pipeline import (
     BatchSizes,
@@ -38,7 +37,7 @@ from jax_resnet.training.input_pipeline import (
 from jax_resnet.training.loss import Loss, Preprocessing
 from jax_resnet.training.metrics import RunningMetrics
 from jax_resnet.training.multi_step import DeviceLoop, MultiStep, device_loop
-from jax_resnet.training.state import create_train_state
+from jax_resnet.training.state import TrainState, create_train_state
 from jax_resnet.training.step import StepOptions
 
 TOTAL_STEPS = 150 * 390  # of the reference run, for its learning rates
@@ -80,7 +79,7 @@ class JaxVariant(Variant):
 
 def build(
     options: Options, change: Change, evaluation: data.Split, eval_batch_size: int
-) -> BuiltRun:
+) -> tuple[CompiledSteps, TrainState]:
     """Builds what ``train.py`` would run, and loads random images.
 
     Args:
@@ -126,7 +125,7 @@ def build(
     )
     dataset = data.Dataset(info, data.Split(*random_split()), evaluation, "some")
     pipeline.load(dataset, jax.random.key(1), step_key(change, 2))
-    return BuiltRun(steps, pipeline, devices.place(state))
+    return steps, devices.place(state)
 
 
 def _loop(options: Options, change: Change) -> DeviceLoop | None:
@@ -153,12 +152,12 @@ class Training(JaxVariant):
         super().__init__(options)
         images, labels = random_split()
         one = data.Split(images[:1], labels[:1])
-        built = build(options, change, one, 1)
-        (chunk,) = built.pipeline.train_chunks(0, 0)
-        self._step = built.steps.train(0)
+        steps, state = build(options, change, one, 1)
+        (chunk,) = steps.pipeline.train_chunks(0, 0)
+        self._step = steps.train(0)
         self._steps_per_call = change.steps_per_call
-        metrics = built.pipeline.devices.place(RunningMetrics.zeros())
-        self._carry = (built.state, metrics)
+        metrics = steps.pipeline.devices.place(RunningMetrics.zeros())
+        self._carry = (state, metrics)
         self._constants = jax.block_until_ready(chunk.arrays)
 
 

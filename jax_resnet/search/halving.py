@@ -103,10 +103,10 @@ class Search:
             resume_point(task.workdir, config.to_json(task.settings))
         one = DeviceMesh((self._devices.first,))
         settings = config.with_dtype(tasks[0].settings, fastest_dtype(one.first))
-        found = describe_data(settings)
-        builder = RunBuilder(settings, one, found.info, found.n_train, found.n_eval)
+        builder = RunBuilder(settings, one, describe_data(settings))
         try:
-            builder.with_initial_model(builder.build(jax.random.key(0)).state)
+            _, state = builder.build(jax.random.key(0))
+            builder.with_initial_model(state)
         except UserError as error:
             raise UserError(f"recipe {recipe.name!r}: {error}") from error
 

@@ -18,12 +18,13 @@ from jax_resnet.augment.mixup import Mix, make_mix
 from jax_resnet.checkpoint.metadata import Architecture
 from jax_resnet.distributed.mesh import DeviceMesh
 from jax_resnet.model import resnet
+from jax_resnet.model.weights import Weights, from_arrays
 from jax_resnet.predict import Predictor
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.memory import memory_bytes
 from jax_resnet.training.compiled import CompiledSteps
 from jax_resnet.training.ema import Ema
-from jax_resnet.training.image_sizes import ImageSizes
+from jax_resnet.training.image_sizes import sizes_by_epoch
 from jax_resnet.training.input_pipeline import BatchSizes, InputPipeline
 from jax_resnet.training.loss import Loss, Preprocessing, Teacher
 from jax_resnet.training.multi_step import device_loop
@@ -32,7 +33,6 @@ from jax_resnet.training.optimizer import (
     make_schedule,
     scaled_learning_rate,
 )
-from jax_resnet.training.pretrained import open_teacher, with_weights_of
 from jax_resnet.training.sam import Sam
 from jax_resnet.training.state import TrainState, create_train_state
 from jax_resnet.training.step import StepOptions
@@ -51,40 +51,25 @@ def describe_data(settings: ConfigDict) -> data.Description:
 
 
 @dataclass(frozen=True)
-class BuiltRun:
-    """A run that is built, but not compiled."""
-
-    steps: CompiledSteps  # the steps of training and evaluation
-    pipeline: InputPipeline  # brings their images, once they are loaded
-    state: TrainState  # before the first step, in host memory or on any device
-
-
-@dataclass(frozen=True)
 class RunBuilder:
     """Builds a run from its config."""
 
     settings: ConfigDict  # the config, with a dtype that is not ``"auto"``
     devices: DeviceMesh
-    info: data.DatasetInfo
-    n_train: int  # number of training images
-    n_eval: int  # number of validation images
+    dataset: data.Description
 
     @property
     def architecture(self) -> Architecture:
         """The model for the images and classes of the data set."""
+        model, info = self.settings.model, self.dataset.info
         return Architecture(
-            depth=self.settings.model.depth,
-            width=self.settings.model.width,
-            shortcut=self.settings.model.shortcut,
-            dtype=self.settings.model.dtype,
-            num_classes=self.info.num_classes,
-            in_channels=self.info.image_shape[-1],
+            depth=model.depth,
+            width=model.width,
+            shortcut=model.shortcut,
+            dtype=model.dtype,
+            num_classes=info.num_classes,
+            in_channels=info.image_shape[-1],
         )
-
-    @property
-    def image_sizes(self) -> ImageSizes:
-        """The sizes of the training images."""
-        return ImageSizes(self.settings.train.image_sizes)
 
     @cached_property
     def initial_model(self) -> Predictor | None:
@@ -95,17 +80,35 @@ class RunBuilder:
     @cached_property
     def teacher(self) -> Predictor | None:
         """The teacher for distillation, if the config names one."""
-        path = self.settings.distill.teacher
-        return open_teacher(path, self.info) if path else None
+        path, info = self.settings.distill.teacher, self.dataset.info
+        if not path:
+            return None
+        try:
+            teacher = Predictor.open(path)
+        except UserError as error:
+            raise UserError(f"distill.teacher: {error}") from error
+        own, other = (
+            (i.class_names, i.image_shape, i.mean) for i in (info, teacher.info)
+        )
+        if own != other:
+            raise UserError(
+                f"distill.teacher {path!r} was trained on {teacher.info.name}, not on "
+                f"the classes and images of {info.name}"
+            )
+        return teacher
 
-    def build(self, key: jax.Array) -> BuiltRun:
+    def build(self, key: jax.Array) -> tuple[CompiledSteps, TrainState]:
         """Builds the steps, and the state before the first of them from a key.
 
-        Raises UserError if a setting is out of range, or the teacher does not
-        fit.
+        The steps are not compiled yet. Raises UserError if a setting is out of range,
+        or the teacher does not fit.
         """
-        self.image_sizes.check_fits(self.info.image_shape)
+        train, image_shape = self.settings.train, self.dataset.info.image_shape
+        image_sizes = sizes_by_epoch(train.image_sizes, train.epochs, image_shape)
         options, optimizer = self._step_options(), self._optimizer()
+        pipeline = InputPipeline(
+            self.devices, self._batch_sizes, image_shape, streamed=self._is_streamed()
+        )
         network = resnet.initialize(
             key,
             **self.architecture,
@@ -115,29 +118,28 @@ class RunBuilder:
         graphdef, state = create_train_state(
             network, optimizer, with_average=options.ema is not None
         )
-        pipeline = InputPipeline(
-            self.devices,
-            self._batch_sizes,
-            self.info.image_shape,
-            streamed=self._is_streamed(),
-        )
+        loop = None if self.devices.first.platform == "cpu" else device_loop
         steps = CompiledSteps(
-            self._loss(graphdef),
-            optimizer,
-            options,
-            pipeline,
-            [self.image_sizes.at(e) for e in range(self.settings.train.epochs)],
-            loop=None if self.devices.first.platform == "cpu" else device_loop,
+            self._loss(graphdef), optimizer, options, pipeline, image_sizes, loop
         )
-        return BuiltRun(steps, pipeline, state)
+        return steps, state
 
     def with_initial_model(self, state: TrainState) -> TrainState:
         """Gives the state the weights of the initial model, if there is one.
 
         Raises UserError if it cannot be opened or has another architecture.
         """
-        source = self.initial_model
-        return state if source is None else with_weights_of(source, state)
+        if (source := self.initial_model) is None:
+            return state
+        template = {"state": Weights(state.params, state.batch_stats)}
+        try:
+            weights = from_arrays(template, source.stored.arrays)["state"]
+        except UserError as error:
+            raise UserError(
+                f"train.initial_model {str(source.source)!r} does not fit: {error}; "
+                "set model.* and data.name to what it was trained with"
+            ) from error
+        return state.with_weights(weights)
 
     def learning_rates(self) -> list[float]:
         """Returns the learning rate of each epoch's last step."""
@@ -148,10 +150,11 @@ class RunBuilder:
     @cached_property
     def _batch_sizes(self) -> BatchSizes:
         train, count = self.settings.train, self.devices.count
-        if train.batch_size > self.n_train:
+        n_train, n_eval = self.dataset.n_train, self.dataset.n_eval
+        if train.batch_size > n_train:
             raise UserError(
-                f"train.batch_size is {train.batch_size}, and there are only "
-                f"{self.n_train} training images"
+                f"train.batch_size is {train.batch_size}, and there are only {n_train} "
+                "training images"
             )
         unit, pairs = count * train.accumulation, ""
         if self._mix is not None:
@@ -162,10 +165,10 @@ class RunBuilder:
                 f"train.accumulation={train.accumulation} need a multiple of "
                 f"{unit}{pairs}: change it, or mesh.devices"
             )
-        evaluation = min(train.eval_batch_size, self.n_eval)
+        evaluation = min(train.eval_batch_size, n_eval)
         return BatchSizes(
-            n_train=self.n_train,
-            n_eval=self.n_eval,
+            n_train=n_train,
+            n_eval=n_eval,
             train=train.batch_size,
             evaluation=-(-evaluation // count) * count,
             accumulation=train.accumulation,
@@ -217,7 +220,7 @@ class RunBuilder:
         )
 
     def _loss(self, graphdef: nnx.GraphDef[resnet.ResNet]) -> Loss:
-        settings, info = self.settings, self.info
+        settings, info = self.settings, self.dataset.info
         augmentations = settings.augment.to_dict()
         transforms = augmentations.pop("transforms")
         for name, group in augmentations.items():
@@ -243,6 +246,7 @@ class RunBuilder:
         placement = self.settings.data.placement
         if placement != "auto":
             return placement == "stream"
-        size = (self.n_train + self.n_eval) * math.prod(self.info.image_shape)
+        count = self.dataset.n_train + self.dataset.n_eval
+        size = count * math.prod(self.dataset.info.image_shape)
         # Leave two thirds of the memory to activations and other programs.
         return size > memory_bytes(self.devices.first) / 3

@@ -35,6 +35,7 @@ class CompiledSteps:
     :class:`~jax_resnet.training.multi_step.MultiStep`.
 
     Attributes:
+        pipeline: brings the images, once they are loaded.
         evaluate: step over ``(step, metrics)``; its constants are a chunk's arrays and
             the weights.
         statistics: step over ``(total, step)``; its constants are a chunk's arrays and
@@ -55,7 +56,7 @@ class CompiledSteps:
     ):
         self.image_sizes = image_sizes
         self.compile_seconds = 0.0
-        self._pipeline = pipeline
+        self.pipeline = pipeline
         self._ema = options.ema
         devices = pipeline.devices
         axis_name = devices.axis_name
@@ -101,7 +102,7 @@ class CompiledSteps:
     def compile(self, state: TrainState, first_epoch: int = 0) -> None:
         """Compiles all that a run takes from an epoch on, side by side."""
         started = time.monotonic()
-        pipeline, place = self._pipeline, self._pipeline.devices.place
+        pipeline, place = self.pipeline, self.pipeline.devices.place
         metrics = place(RunningMetrics.zeros())
         chunk = pipeline.abstract_train()
         eval_carry = place((np.int32(0), RunningMetrics.zeros()))
@@ -130,13 +131,13 @@ class CompiledSteps:
     def statistics_steps(self) -> int:
         """Steps at the end of an epoch that give the average its statistics."""
         steps = self._ema.statistics_steps if self._ema else 0
-        return min(steps, self._pipeline.sizes.steps_per_epoch)
+        return min(steps, self.pipeline.sizes.steps_per_epoch)
 
     def statistics_carry(self, state: TrainState, first: int) -> Any:
         """Returns the carry of the statistics step, before its first step."""
         shapes = {name: value.shape for name, value in state.batch_stats.items()}
         zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-        return self._pipeline.devices.place((zeros, np.int32(first)))
+        return self.pipeline.devices.place((zeros, np.int32(first)))
 
     def with_statistics(self, state: TrainState, total: Any) -> TrainState:
         """Gives the state's average the mean statistics of a total."""

@@ -27,27 +27,17 @@ class RunningMetrics:
     @classmethod
     def zeros(cls) -> "RunningMetrics":
         """Returns the metrics of no images, in host memory."""
-        top1, top5, count = (np.zeros((), np.int32) for _ in range(3))
-        return cls(
-            np.zeros((), np.float32), top1, top5, count, np.full((), -1, np.int32)
-        )
+        top1, top5, count, bad_step = (np.full((), n, np.int32) for n in (0, 0, 0, -1))
+        return cls(np.zeros((), np.float32), top1, top5, count, bad_step)
 
     def over_devices(self, axis_name: str) -> "RunningMetrics":
         """Sums the metrics of all devices along an axis of the mesh."""
-        parts = (self.loss, self.top1, self.top5, self.count)
-        loss, top1, top5, count = lax.psum(parts, axis_name)
-        return RunningMetrics(
-            loss, top1, top5, count, lax.pmax(self.bad_step, axis_name)
-        )
+        return dataclasses.replace(lax.psum(self, axis_name), bad_step=self.bad_step)
 
     def __add__(self, other: "RunningMetrics") -> "RunningMetrics":
-        return RunningMetrics(
-            loss=self.loss + other.loss,
-            top1=self.top1 + other.top1,
-            top5=self.top5 + other.top5,
-            count=self.count + other.count,
-            bad_step=jnp.maximum(self.bad_step, other.bad_step),
-        )
+        total = jax.tree.map(jnp.add, self, other)
+        bad_step = jnp.maximum(self.bad_step, other.bad_step)
+        return dataclasses.replace(total, bad_step=bad_step)
 
     def plus_step(self, found: "RunningMetrics", step: Leaf) -> "RunningMetrics":
         """Adds the metrics of a training step, by its number from 1 on."""

@@ -10,6 +10,7 @@ from jax_resnet import config, data
 from jax_resnet.checkpoint.history import Clock, RunInfo, installed_versions
 from jax_resnet.checkpoint.metadata import RunMetadata
 from jax_resnet.runtime.errors import UserError
+from jax_resnet.training import image_sizes
 from jax_resnet.training.build import RunBuilder
 from jax_resnet.training.resume import ResumePoint
 from jax_resnet.training.task import Task
@@ -73,9 +74,9 @@ def _changeable(builder: RunBuilder) -> dict[str, Any]:
     """Returns the info that follows fields which may change on resuming."""
     settings = builder.settings
     epochs, decay = settings.train.epochs, settings.ema.decay
-    image_size, teacher = builder.info.image_shape[0], builder.teacher
+    teacher = builder.teacher
     return {
-        "image_sizes": builder.image_sizes.describe(epochs, image_size),
+        "image_sizes": image_sizes.describe(settings.train.image_sizes),
         "epochs": epochs,
         "dtype": settings.model.dtype,
         "teacher": teacher.describe() if teacher else "",

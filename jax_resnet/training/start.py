@@ -14,7 +14,7 @@ from jax_resnet.distributed.mesh import DeviceMesh
 from jax_resnet.distributed.processes import Processes
 from jax_resnet.model.weights import parameter_count
 from jax_resnet.reporting.progress import Progress
-from jax_resnet.training.build import BuiltRun, RunBuilder, describe_data
+from jax_resnet.training.build import RunBuilder, describe_data
 from jax_resnet.training.compiled import CompiledSteps
 from jax_resnet.training.input_pipeline import InputPipeline
 from jax_resnet.training.metrics import RunningMetrics
@@ -61,29 +61,28 @@ def start_run(
     with processes.all_or_none() as must_match, ThreadPoolExecutor(1) as background:
         described = describe_data(settings)
         loading = background.submit(described.load)
-        info, n_train = described.info, described.n_train
-        n_eval = described.n_eval
-        builder = RunBuilder(settings, devices, info, n_train, n_eval)
-        built = builder.build(init_key)
-        carry, seconds = _compiled(builder, built, point)
+        builder = RunBuilder(settings, devices, described)
+        steps, state = builder.build(init_key)
+        carry, seconds = _compiled(builder, steps, state, point)
         dataset = loading.result()
         if processes.count > 1:
             must_match["data"] = zlib.crc32(dataset.train.images.data)
     say(
-        f"{info.name}: {n_train:,} training images, {n_eval:,} of {dataset.eval_name} "
-        f"for validation; {parameter_count(carry[0].params):,} parameters; compiled in "
+        f"{described.info.name}: {described.n_train:,} training images, "
+        f"{described.n_eval:,} of {dataset.eval_name} for validation; "
+        f"{parameter_count(carry[0].params):,} parameters; compiled in "
         f"{seconds:.1f} s"
     )
     metadata = _metadata(task, builder, dataset, carry[0], point, say)
-    metadata = replace(metadata, compile_seconds=built.steps.compile_seconds)
-    built.pipeline.load(dataset, order_key, step_key)
+    metadata = replace(metadata, compile_seconds=steps.compile_seconds)
+    steps.pipeline.load(dataset, order_key, step_key)
     speak = task.say if processes.is_first else say
-    progress = _progress(builder, built.pipeline, carry[0], speak)
+    progress = _progress(builder, steps.pipeline, carry[0], speak)
     return StartedRun(
         settings,
         builder.learning_rates(),
-        built.steps,
-        built.pipeline,
+        steps,
+        steps.pipeline,
         carry,
         metadata,
         progress,
@@ -101,15 +100,18 @@ def _select_devices(task: Task, devices: DeviceMesh | None, say: Say) -> DeviceM
 
 
 def _compiled(
-    builder: RunBuilder, built: BuiltRun, point: ResumePoint | None
+    builder: RunBuilder,
+    steps: CompiledSteps,
+    state: TrainState,
+    point: ResumePoint | None,
 ) -> tuple[tuple[TrainState, RunningMetrics], float]:
     """Compiles the steps; returns their first carry and the seconds spent."""
-    place, steps = builder.devices.place, built.steps
+    place = builder.devices.place
     metrics = place(RunningMetrics.zeros())
     if point is None:
-        state, epoch = place(builder.with_initial_model(built.state)), 0
+        state, epoch = place(builder.with_initial_model(state)), 0
     else:
-        state, epoch = place(built.state), len(point.metadata.history)
+        state, epoch = place(state), len(point.metadata.history)
         steps.compile_seconds = point.metadata.compile_seconds
     before = steps.compile_seconds
     # All epochs may be done already, with an accepted change.

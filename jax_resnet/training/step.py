@@ -89,52 +89,37 @@ def make_train_step(
 def _gradients(
     loss: Loss, options: StepOptions, unroll: bool, axis_name: str | None
 ) -> Gradients:
+    """Takes the gradients over the parts of the batch and over the devices."""
+    parts = options.accumulation
     gradients_of: Gradients = jax.grad(loss, has_aux=True)
-    if options.accumulation > 1:
-        gradients_of = _accumulated(gradients_of, options.accumulation, unroll)
-    if axis_name is None:
-        return gradients_of
-    return _over_devices(gradients_of, axis_name, options.average_statistics)
-
-
-def _accumulated(gradients_of: Gradients, parts: int, unroll: bool) -> Gradients:
-    """Takes the gradients of equal parts of the batch, one after the other."""
 
     def accumulated(
         params: Arrays, batch_stats: Arrays, batch: Batch
     ) -> tuple[Arrays, tuple[RunningMetrics, Arrays]]:
         def add(carry: Any, part: Any) -> tuple[Any, None]:
             total, metrics, batch_stats = carry
-            gradients, (part_metrics, batch_stats) = gradients_of(
-                params, batch_stats, part
-            )
+            gradients, (found, batch_stats) = gradients_of(params, batch_stats, part)
             total = jax.tree.map(jnp.add, total, gradients)
-            return (total, metrics + part_metrics, batch_stats), None
+            return (total, metrics + found, batch_stats), None
 
         split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
         zeros = jax.tree.map(jnp.zeros_like, params)
         (total, metrics, batch_stats), _ = lax.scan(
             add, (zeros, RunningMetrics.zeros(), batch_stats), split, unroll=unroll
         )
-        gradients = jax.tree.map(lambda sum_: sum_ / parts, total)
-        return gradients, (metrics, batch_stats)
-
-    return accumulated
-
-
-def _over_devices(
-    gradients_of: Gradients, axis_name: str, average_statistics: bool
-) -> Gradients:
-    """Averages the gradients over the devices, and sums the metrics."""
+        return jax.tree.map(lambda x: x / parts, total), (metrics, batch_stats)
 
     def over_devices(
         params: Arrays, batch_stats: Arrays, batch: Batch
     ) -> tuple[Arrays, tuple[RunningMetrics, Arrays]]:
-        gradients, (metrics, new_stats) = gradients_of(params, batch_stats, batch)
-        if average_statistics:
-            new_stats = lax.pmean(new_stats, axis_name)
-        metrics = metrics.over_devices(axis_name)
-        return lax.pmean(gradients, axis_name), (metrics, new_stats)
+        own = accumulated if parts > 1 else gradients_of
+        gradients, (metrics, batch_stats) = own(params, batch_stats, batch)
+        if axis_name is not None:
+            gradients = lax.pmean(gradients, axis_name)
+            metrics = metrics.over_devices(axis_name)
+            if options.average_statistics:
+                batch_stats = lax.pmean(batch_stats, axis_name)
+        return gradients, (metrics, batch_stats)
 
     return over_devices
 

@@ -60,18 +60,17 @@ class Steps:
         self._devices = devices
         described = describe_data(settings)
         dataset = described.load()
-        counts = described.n_train, described.n_eval
-        builder = RunBuilder(settings, devices, dataset.info, *counts)
+        builder = RunBuilder(settings, devices, described)
         with jax.default_device(devices.first):
-            built = builder.build(jax.random.key(0))
+            steps, state = builder.build(jax.random.key(0))
             keys = jax.random.split(jax.random.key(1))
-        self.initial = jax.device_get(built.state)
-        self._step = built.steps.train(0)
+        self.initial = jax.device_get(state)
+        self._step = steps.train(0)
         carry = devices.place((self.initial, RunningMetrics.zeros()))
         with unchecked():
-            self._step.compile(carry, *built.pipeline.abstract_train())
-        built.pipeline.load(dataset, *keys)
-        (self._chunk,) = built.pipeline.train_chunks(0, 0)
+            self._step.compile(carry, *steps.pipeline.abstract_train())
+        steps.pipeline.load(dataset, *keys)
+        (self._chunk,) = steps.pipeline.train_chunks(0, 0)
 
     def run(self, *counts):
         """Makes a call for each count, of so many steps, from the initial state on.

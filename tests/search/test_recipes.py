@@ -51,5 +51,4 @@ def test_the_recipes_that_ship_can_be_trained(tmp_path):
         is_base = config.to_json(settings) == config.to_json(unchanged)
         assert is_base == (name == "plus"), name
         settings = config.with_dtype(settings, "float32")
-        counts = described.n_train, described.n_eval
-        RunBuilder(settings, one, described.info, *counts).build(jax.random.key(0))
+        RunBuilder(settings, one, described).build(jax.random.key(0))

@@ -20,11 +20,9 @@ def builder(*overrides, devices=1):
     settings = config.load(
         str(ROOT / "configs" / "smoke.py"), [f"--config.{field}" for field in fields]
     )
-    described = describe_data(settings)
     chosen = DeviceMesh(tuple(jax.devices()[:devices]))
     settings = config.with_dtype(settings, "float32")
-    counts = described.n_train, described.n_eval
-    return RunBuilder(settings, chosen, described.info, *counts)
+    return RunBuilder(settings, chosen, describe_data(settings))
 
 
 @pytest.mark.parametrize(
@@ -82,19 +80,20 @@ def test_images_are_streamed_where_they_do_not_fit(monkeypatch):
         ("stream", 10 * 2**30, True),
     ]:
         monkeypatch.setattr(build, "memory_bytes", lambda _, n=memory: n)
-        built = builder(f"data.placement={placement}").build(jax.random.key(0))
-        images, *_ = built.pipeline.abstract_train()
+        steps, _ = builder(f"data.placement={placement}").build(jax.random.key(0))
+        images, *_ = steps.pipeline.abstract_train()
         assert (images.shape[0] < 600) == streamed
 
 
 @pytest.mark.slow
 def test_each_epoch_trains_at_its_image_size():
-    built = builder("train.image_sizes=((0, 8), (1, 24))").build(jax.random.key(0))
-    carry = built.pipeline.devices.place((built.state, RunningMetrics.zeros()))
+    sizes = builder("train.image_sizes=((0, 8), (1, 24))")
+    steps, state = sizes.build(jax.random.key(0))
+    carry = steps.pipeline.devices.place((state, RunningMetrics.zeros()))
     for epoch, side in ((0, 8), (1, 24)):
         with unchecked():
-            step = built.steps.train(epoch)
-            text = step.lower(carry, *built.pipeline.abstract_train()).as_text()
+            step = steps.train(epoch)
+            text = step.lower(carry, *steps.pipeline.abstract_train()).as_text()
         # The outputs of the first convolution.
         assert f"tensor<64x{side}x{side}x16xf32>" in text
         assert "tensor<64x32x32x16xf32>" not in text

@@ -21,7 +21,7 @@ from jax_resnet.checkpoint import store
 from jax_resnet.distributed.mesh import DeviceMesh
 from jax_resnet.distributed.processes import Processes
 from jax_resnet.runtime.errors import UserError
-from jax_resnet.training.image_sizes import ImageSizes
+from jax_resnet.training.image_sizes import describe, sizes_by_epoch
 from jax_resnet.training.run import train
 from jax_resnet.training.task import Task
 
@@ -45,16 +45,13 @@ def test_pixels_are_those_of_pillow(size):
 
 
 def test_sizes_by_epoch():
-    sizes = ImageSizes([[0, 20], [30, 24], [65, 32]])
-    epochs = (0, 29, 30, 64, 65, 1000)
-    assert [sizes.at(epoch) for epoch in epochs] == [20, 20, 24, 24, 32, 32]
-    multiply_adds = 30 * 20 * 20 + 35 * 24 * 24 + 35 * 32 * 32
-    assert sizes.describe(100, 32) == (
-        "20 from epoch 1 on, 24 from epoch 31 on, 32 from epoch 66 on: "
-        f"{multiply_adds / 102400:.0%} of the multiply-adds at 32"
-    )
-    assert ImageSizes().at(7) is None
-    assert ImageSizes().describe(3, 32) == ""
+    stages = [[0, 20], [2, 24], [5, 32]]
+    found = sizes_by_epoch(stages, 6, (32, 32, 3))
+    assert found == [20, 20, 24, 24, 24, 32]
+    text = "20 from epoch 1 on, 24 from epoch 3 on, 32 from epoch 6 on"
+    assert describe(stages) == text
+    assert sizes_by_epoch((), 2, (28, 20, 1)) == [None, None]
+    assert describe(()) == ""
 
 
 @pytest.mark.parametrize(
@@ -65,18 +62,12 @@ def test_sizes_by_epoch():
         (((0, 24), (5, 20)), r"have sizes that grow, not \[24, 20\]"),
         (((0, 22),), r"multiples of 4, not \[22\]"),
         ((20,), r"pairs such as .*, not 20"),
+        (((0, 40),), "fit into square images, and these are 32x40"),
     ],
 )
 def test_bad_sizes(stages, message):
     with pytest.raises(UserError, match=f"train.image_sizes must .*{message}"):
-        ImageSizes(stages)
-
-
-@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 40, 3)])
-def test_sizes_that_do_not_fit_the_images(shape):
-    with pytest.raises(UserError, match="must fit into square images"):
-        ImageSizes(((0, 32),)).check_fits(shape)
-    ImageSizes().check_fits(shape)
+        sizes_by_epoch(stages, 10, (32, 40, 3))
 
 
 @pytest.fixture(scope="module")
