@@ -110,19 +110,13 @@ def test_invalid_arguments(folder, tmp_path, options, message):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
-def state_dict(tmp_path):
-    """A state_dict for the synthetic data set, which needs no files."""
-    path = tmp_path / "theirs.safetensors"
-    pytorch.write(make_predictor(num_classes=10), path)
-    return path
-
-
 def run_import(path, output, *more):
     return export.main(["--from-pytorch", str(path), "--output", str(output), *more])
 
 
-def test_an_import_can_be_exported_again(state_dict, tmp_path):
+def test_an_import_can_be_exported_again(tmp_path):
+    state_dict = tmp_path / "theirs.safetensors"
+    pytorch.write(make_predictor(num_classes=10), state_dict)
     assert run_import(state_dict, tmp_path / "model", "--data=synthetic") == 0
     imported = Predictor.open(tmp_path / "model")
     assert same_arrays(make_predictor(num_classes=10), imported)

@@ -87,7 +87,6 @@ GOOD_PNG = encoded(Image.fromarray(NOISE))
 BAD_CRC = bytearray(GOOD_PNG)
 BAD_CRC[60] ^= 0xFF
 UNREADABLE = {
-    "empty": b"",
     "HTML": b"<!doctype html><script>alert(1)</script>",
     "a PNG cut off": GOOD_PNG[: len(GOOD_PNG) // 2],
     "a PNG with a wrong checksum": bytes(BAD_CRC),
