@@ -143,11 +143,10 @@ def _resident(chosen: argparse.Namespace, size: int, on_gpu: bool) -> Classify:
     evaluation = data.Split(images, labels)
     steps, state = build(options, CHANGES[BASELINE], evaluation, size)
     pipeline = steps.pipeline
-    (chunk,) = pipeline.eval_chunks()
 
     def classify(_: np.ndarray) -> None:
         carry = pipeline.devices.place((np.int32(0), RunningMetrics.zeros()))
-        constants = (*chunk.arrays, state.weights)
+        constants = (*pipeline.eval_chunk.arrays, state.weights)
         count = pipeline.sizes.eval_steps
         jax.block_until_ready(steps.evaluate(carry, count, *constants))
 

@@ -32,7 +32,7 @@ from jax_resnet.training.compiled import CompiledSteps
 from jax_resnet.training.input_pipeline import (
     BatchSizes,
     InputPipeline,
-    make_epoch_order,
+    epoch_order,
 )
 from jax_resnet.training.loss import Loss, Preprocessing
 from jax_resnet.training.metrics import RunningMetrics
@@ -170,7 +170,7 @@ class Augmentation(JaxVariant):
         mean, std = normalization()
         transform = compose.build(recipe, settings, mean=mean, std=std)
         batch_size = options.batch_size
-        epoch_order = make_epoch_order(BatchSizes(TRAIN_IMAGES, 1, batch_size, 1))
+        sizes = BatchSizes(TRAIN_IMAGES, 1, batch_size, 1)
 
         def step(
             carry: tuple[jax.Array, jax.Array],
@@ -188,6 +188,6 @@ class Augmentation(JaxVariant):
         devices = DeviceMesh((device.current(),))
         self._step = MultiStep(step, devices, [REPLICATED] * 3, loop)
         self._carry = (jnp.int32(0), jnp.zeros((batch_size, 32, 32, 3)))
-        order = epoch_order(jax.random.key(1), jnp.int32(0))
+        order = epoch_order(sizes, jax.random.key(1), jnp.int32(0))
         constants = (jnp.asarray(random_split()[0]), order, jax.random.key(2))
         self._constants = jax.block_until_ready(constants)

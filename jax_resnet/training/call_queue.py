@@ -69,7 +69,8 @@ class CallQueue:
 
     Attributes:
         stopped: whether the run has to stop; no call is queued after that.
-        clock: the seconds spent, up to the last call whose results were read.
+        clock: the seconds spent, from when the queue was made to the last call whose
+            results were read.
     """
 
     def __init__(
@@ -92,10 +93,6 @@ class CallQueue:
         )
         self._queued: deque[_Call] = deque()
         self._voted_to_stop = False
-        self._last_read = monotonic()
-
-    def start_clock(self) -> None:
-        """Begins to count the seconds of the first call."""
         self._last_read = monotonic()
 
     def apply(

@@ -103,28 +103,20 @@ class CompiledSteps:
         """Compiles all that a run takes from an epoch on, side by side."""
         started = time.monotonic()
         pipeline, place = self.pipeline, self.pipeline.devices.place
+        chunk, eval_chunk = pipeline.abstract_train(), pipeline.abstract_eval()
         metrics = place(RunningMetrics.zeros())
-        chunk = pipeline.abstract_train()
         eval_carry = place((np.int32(0), RunningMetrics.zeros()))
+        sizes = dict.fromkeys(self.image_sizes[first_epoch:])
         jobs: list[Callable[[], None]] = [
-            *(
-                partial(self._train[size].compile, (state, metrics), *chunk)
-                for size in dict.fromkeys(self.image_sizes[first_epoch:])
-            ),
-            partial(
-                self.evaluate.compile,
-                eval_carry,
-                *pipeline.abstract_eval(),
-                state.weights,
-            ),
+            *(partial(self._train[s].compile, (state, metrics), *chunk) for s in sizes),
+            partial(self.evaluate.compile, eval_carry, *eval_chunk, state.weights),
             pipeline.compile,
         ]
         if self.statistics is not None:
             carry, params = self.statistics_carry(state, 0), state.weights.params
             jobs.append(partial(self.statistics.compile, carry, *chunk, params))
         with ThreadPoolExecutor(len(jobs)) as pool:
-            for submitted in [pool.submit(job) for job in jobs]:
-                submitted.result()
+            list(pool.map(lambda job: job(), jobs))
         self.compile_seconds += time.monotonic() - started
 
     @property
@@ -135,8 +127,7 @@ class CompiledSteps:
 
     def statistics_carry(self, state: TrainState, first: int) -> Any:
         """Returns the carry of the statistics step, before its first step."""
-        shapes = {name: value.shape for name, value in state.batch_stats.items()}
-        zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+        zeros = {n: np.zeros(x.shape, x.dtype) for n, x in state.batch_stats.items()}
         return self.pipeline.devices.place((zeros, np.int32(first)))
 
     def with_statistics(self, state: TrainState, total: Any) -> TrainState:

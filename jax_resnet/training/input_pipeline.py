@@ -1,13 +1,14 @@
-"""Images on their way to the devices: all at once, or streamed in chunks.
+"""Brings images to the devices: all at once, or training images streamed in chunks.
 
 The compiled steps take images, labels and an order that names their rows. Where all
 images are on the devices, it is the order of the epoch. Where they do not fit, the host
-sends chunks of many steps, already in the order of the epoch, one chunk ahead of the
-one at work; the order then counts through the chunk. A step takes the same batch either
-way.
+sends chunks of many training steps, already in the order of the epoch, one chunk ahead
+of the one at work; the order then counts through the chunk. A step takes the same batch
+either way.
 """
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,8 +22,9 @@ from jaxtyping import Array, Int, Key
 
 from jax_resnet import data
 from jax_resnet.distributed.mesh import REPLICATED, DeviceMesh, split_along
+from jax_resnet.model.weights import Leaf
 
-CHUNK_BYTES = 64 * 2**20  # of images
+CHUNK_BYTES = 64 * 2**20  # of streamed images
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,14 @@ class Chunk:
 class InputPipeline:
     """Gives the steps of training and evaluation their images.
 
-    If ``streamed``, it sends chunks of about :data:`CHUNK_BYTES`. The layouts are those
-    of the arrays of a training and of an evaluation chunk.
+    If ``streamed``, training images come in chunks of about :data:`CHUNK_BYTES`. The
+    layouts are those of the arrays of a training and of the evaluation chunk.
+
+    Attributes:
+        eval_chunk: the validation images, padded to whole batches with labels of -1.
     """
+
+    eval_chunk: Chunk
 
     def __init__(
         self,
@@ -79,44 +86,42 @@ class InputPipeline:
         self.sizes = sizes
         self._image_shape = image_shape
         self._streamed = streamed
-        self._train_steps = self._chunk_steps(sizes.train, sizes.steps_per_epoch)
-        self._eval_steps = self._chunk_steps(sizes.evaluation, sizes.eval_steps)
-        self._n_train_chunks = -(-sizes.steps_per_epoch // self._train_steps)
-        self._n_eval_chunks = -(-sizes.eval_steps // self._eval_steps)
+        self._chunk_steps = sizes.steps_per_epoch
+        if streamed:
+            chunk_steps = CHUNK_BYTES // (sizes.train * math.prod(image_shape))
+            self._chunk_steps = max(1, min(chunk_steps, self._chunk_steps))
         rows, order_layout = split_along(0), split_along(2)
         images = rows if streamed else REPLICATED
         self.train_layouts = (images, images, order_layout, REPLICATED)
         self.eval_layouts = (rows, rows)
-        self._epoch_order: Any = make_epoch_order(
-            sizes, sharding=None if streamed else devices.sharding(order_layout)
+        self._epoch_order: Any = jax.jit(
+            partial(epoch_order, sizes),
+            out_shardings=None if streamed else devices.sharding(order_layout),
         )
         self._background = ThreadPoolExecutor(1)
         self._sent: dict[int, Future[Chunk]] = {}  # by position, see _take
-        self._epoch = 0
-
-    def _chunk_steps(self, batch_size: int, steps: int) -> int:
-        if not self._streamed:
-            return steps
-        size = batch_size * int(np.prod(self._image_shape))
-        return max(1, min(CHUNK_BYTES // size, steps))
 
     def abstract_train(self) -> tuple[jax.ShapeDtypeStruct, ...]:
         """Returns shapes, dtypes and layouts of the arrays of a training chunk."""
         sizes, (rows, _, order, key) = self.sizes, self.train_layouts
-        n = self._train_steps * sizes.train if self._streamed else sizes.n_train
+        n = self._chunk_steps * sizes.train if self._streamed else sizes.n_train
         return (
-            self._abstract((n, *self._image_shape), jnp.uint8, rows),
-            self._abstract((n,), jnp.int32, rows),
+            *self._abstract_images(n, rows),
             self._abstract(sizes.order_shape, jnp.int32, order),
             self._abstract((), jax.random.key(0).dtype, key),
         )
 
     def abstract_eval(self) -> tuple[jax.ShapeDtypeStruct, ...]:
-        """Returns shapes, dtypes and layouts of the arrays of an evaluation chunk."""
-        n, (rows, _) = self._eval_steps * self.sizes.evaluation, self.eval_layouts
+        """Returns shapes, dtypes and layouts of the arrays of the evaluation chunk."""
+        n = self.sizes.eval_steps * self.sizes.evaluation
+        return self._abstract_images(n, self.eval_layouts[0])
+
+    def _abstract_images(
+        self, n: int, layout: PartitionSpec
+    ) -> tuple[jax.ShapeDtypeStruct, ...]:
         return (
-            self._abstract((n, *self._image_shape), jnp.uint8, rows),
-            self._abstract((n,), jnp.int32, rows),
+            self._abstract((n, *self._image_shape), jnp.uint8, layout),
+            self._abstract((n,), jnp.int32, layout),
         )
 
     def _abstract(
@@ -133,90 +138,71 @@ class InputPipeline:
     def load(
         self, dataset: data.Dataset, order_key: jax.Array, step_key: jax.Array
     ) -> None:
-        """Takes the images, and puts them on the devices if they stay there.
+        """Takes the images, and puts on the devices those that stay there.
 
         One key gives the order of the training images, the other all that is random in
         a step.
         """
+        place = self.devices.place
         self._train = (dataset.train.images, dataset.train.labels)
-        self._evaluation = (dataset.evaluation.images, dataset.evaluation.labels)
-        self._step_key = self.devices.place(step_key)
+        self._step_key = place(step_key)
         self._order_key = self._place_order_key(order_key)
+        self.eval_chunk = self._load_evaluation(dataset.evaluation)
         if self._streamed:
             steps, parts, size = self.sizes.order_shape
             own = size // self.devices.count
-            rows = np.arange(self._train_steps * parts * own, dtype=np.int32)
-            rows = np.resize(rows.reshape(-1, parts, own), (steps, parts, own))
-            counting = np.tile(rows, (1, 1, self.devices.count))
-            self._counting = self.devices.place(counting, split_along(2))
+            rows = np.arange(self._chunk_steps * parts * own, dtype=np.int32)
+            counting = np.resize(rows, (steps, parts, own))
+            counting = np.tile(counting, (1, 1, self.devices.count))
+            self._counting = place(counting, split_along(2))
         else:
-            self._resident = self.devices.place(self._train)
-            self._resident_eval = self._eval_chunk(0)
-            self._order: tuple[int, Any] = (-1, None)  # the epoch, and its order
+            self._resident = place(self._train)
+
+    def _load_evaluation(self, split: data.Split) -> Chunk:
+        steps, batch_size = self.sizes.eval_steps, self.sizes.evaluation
+        missing = steps * batch_size - len(split.labels)
+        images = np.pad(split.images, [(0, missing), (0, 0), (0, 0), (0, 0)])
+        labels = np.pad(split.labels, (0, missing), constant_values=-1)
+        # Each device has its part of every batch.
+        by_device = np.arange(len(labels)).reshape(steps, self.devices.count, -1)
+        rows = by_device.swapaxes(0, 1).ravel()
+        return Chunk(steps, self.devices.place_rows(rows, (images, labels)))
 
     def train_chunks(self, epoch: int, step: int) -> Iterator[Chunk]:
         """Yields the images of an epoch, from one of its steps on."""
-        self._epoch = epoch
-        if self._streamed:
-            for index in range(step // self._train_steps, self._n_train_chunks):
-                yield self._take(epoch, index)
-            return
-        if self._order[0] != epoch:
-            self._order = epoch, self._epoch_order(self._order_key, np.int32(epoch))
-        arrays = (*self._resident, self._order[1], self._step_key)
-        yield Chunk(self.sizes.steps_per_epoch, arrays)
-
-    def eval_chunks(self) -> Iterator[Chunk]:
-        """Yields the validation images, padded to whole batches with labels of -1."""
         if not self._streamed:
-            yield self._resident_eval
+            order = self._epoch_order(self._order_key, np.int32(epoch))
+            arrays = (*self._resident, order, self._step_key)
+            yield Chunk(self.sizes.steps_per_epoch, arrays)
             return
-        for index in range(self._n_eval_chunks):
-            yield self._take(self._epoch, self._n_train_chunks + index)
+        n_chunks = -(-self.sizes.steps_per_epoch // self._chunk_steps)
+        for index in range(step // self._chunk_steps, n_chunks):
+            yield self._take(epoch * n_chunks + index, n_chunks)
 
-    def _take(self, epoch: int, index: int) -> Chunk:
+    def _take(self, position: int, n_chunks: int) -> Chunk:
         """Returns a chunk by its position in a run, and begins to send the next one.
 
-        An epoch has its training chunks first, and then those of its evaluation. Both
-        chunks are kept, as each may be taken again.
+        Both are kept, as each may be taken again. An epoch has ``n_chunks``.
         """
-        position = epoch * (self._n_train_chunks + self._n_eval_chunks) + index
-        both = (position, position + 1)
-        sent = {p: chunk for p, chunk in self._sent.items() if p in both}
-        for p in both:
-            if p not in sent:
-                sent[p] = self._background.submit(self._chunk, p)
-        self._sent = sent
-        return sent[position].result()
+        self._sent = {
+            p: self._sent.get(p)
+            or self._background.submit(self._chunk, *divmod(p, n_chunks))
+            for p in (position, position + 1)
+        }
+        return self._sent[position].result()
 
-    def _chunk(self, position: int) -> Chunk:
-        epoch, index = divmod(position, self._n_train_chunks + self._n_eval_chunks)
-        if index >= self._n_train_chunks:
-            return self._eval_chunk(index - self._n_train_chunks)
-        first = index * self._train_steps
+    def _chunk(self, epoch: int, index: int) -> Chunk:
+        """Sends the images of a chunk, in the order of the epoch, to the devices."""
+        first = index * self._chunk_steps
         order = np.asarray(self._epoch_order(self._order_key, np.int32(epoch)))
-        order = order[first : first + self._train_steps]
+        order = order[first : first + self._chunk_steps]
         # All chunks are of one size: the last one has rows that no step takes.
-        order = np.resize(order, (self._train_steps, *order.shape[1:]))
-        columns = np.split(order, self.devices.count, axis=2)
+        padded = np.resize(order, (self._chunk_steps, *order.shape[1:]))
+        columns = np.split(padded, self.devices.count, axis=2)
         rows = np.concatenate([column.reshape(-1) for column in columns])
         images_and_labels = self.devices.place_rows(rows, self._train)
-        end = min(first + self._train_steps, self.sizes.steps_per_epoch)
-        return Chunk(end, (*images_and_labels, self._counting, self._step_key))
-
-    def _eval_chunk(self, index: int) -> Chunk:
-        batch_size = self.sizes.evaluation
-        first = index * self._eval_steps
-        size = self._eval_steps * batch_size
-        images, labels = (a[first * batch_size :][:size] for a in self._evaluation)
-        missing = size - len(labels)
-        images = np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)])
-        labels = np.pad(labels, (0, missing), constant_values=-1)
-        # A batch has the same images in the same order, streamed or not.
-        by_device = np.arange(size).reshape(self._eval_steps, self.devices.count, -1)
-        rows = by_device.swapaxes(0, 1).ravel()
-        arrays = self.devices.place_rows(rows, (images, labels))
-        return Chunk(min(first + self._eval_steps, self.sizes.eval_steps), arrays)
+        arrays = (*images_and_labels, self._counting, self._step_key)
+        return Chunk(first + len(order), arrays)
 
     def _place_order_key(self, key: jax.Array) -> jax.Array:
         if not self._streamed:
@@ -229,22 +215,13 @@ class InputPipeline:
         return jax.device_put(key, host)
 
 
-def make_epoch_order(
-    sizes: BatchSizes, *, sharding: jax.sharding.Sharding | None = None
-) -> Callable:
-    """Makes the jitted ``(key, epoch) -> order``: the images of each step.
+def epoch_order(
+    sizes: BatchSizes, key: Key[Array, ""], epoch: Int[Leaf, ""]
+) -> Int[Array, "steps parts b"]:
+    """Returns the images of each step of an epoch, of :attr:`BatchSizes.order_shape`.
 
     The order is a permutation of the training images from ``fold_in(key, epoch)``
-    alone, cut to whole batches; the images left out are others in each epoch. It is
-    int32 of :attr:`BatchSizes.order_shape`.
+    alone, cut to whole batches; the images left out are others in each epoch.
     """
-
-    @partial(jax.jit, out_shardings=sharding)
-    def epoch_order(
-        key: Key[Array, ""], epoch: Int[Array, ""]
-    ) -> Int[Array, "steps parts b"]:
-        order = jax.random.permutation(jax.random.fold_in(key, epoch), sizes.n_train)
-        steps, parts, size = sizes.order_shape
-        return order[: steps * parts * size].reshape(sizes.order_shape)
-
-    return epoch_order
+    order = jax.random.permutation(jax.random.fold_in(key, epoch), sizes.n_train)
+    return order[: math.prod(sizes.order_shape)].reshape(sizes.order_shape)

@@ -42,7 +42,6 @@ class Loop:
         sizes = self._pipeline.sizes
         carry, metadata = self._run.carry, self._run.metadata
         done = int(carry[0].step) - len(metadata.history) * sizes.steps_per_epoch
-        calls.start_clock()
         for epoch in range(len(metadata.history), self._train.epochs):
             callback = partial(self._trained, epoch)
             carry, done = calls.apply(
@@ -107,7 +106,7 @@ class Loop:
         (_, metrics), done = self._calls.apply(
             self._steps.evaluate,
             self._pipeline.devices.place((np.int32(0), RunningMetrics.zeros())),
-            self._pipeline.eval_chunks(),
+            [self._pipeline.eval_chunk],
             constants=(state.weights,),
         )
         return metrics, done

@@ -92,10 +92,6 @@ class MultiStep:
                     self._choices[0].name,
                 )
 
-    def text(self) -> str:
-        """Returns the compiled step in HLO, after all optimisations."""
-        return self._program.as_text()
-
     def __call__(self, carry: Any, count: int, *constants: Any) -> Any:
         """Applies the step ``count`` times, and returns without waiting."""
         if self._loop is None:

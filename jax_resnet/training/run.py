@@ -49,19 +49,19 @@ def train(
             say(f"{task.name} in {task.workdir} is complete")
             return _announced(Result(task.workdir, point.metadata), say)
         run = start_run(task, processes, devices, point, say)
-        calls = CallQueue(
-            run.pipeline.devices,
-            processes,
-            interrupt,
-            steps_per_call=task.settings.train.steps_per_call,
-            clock=run.metadata.clock,
-        )
         with (
             interrupt.working(),
             processes.detect_lost_process(),
             _writer(task, processes, run.metadata) as writer,
             contextlib.closing(run.progress),
         ):
+            calls = CallQueue(
+                run.pipeline.devices,
+                processes,
+                interrupt,
+                steps_per_call=task.settings.train.steps_per_call,
+                clock=run.metadata.clock,
+            )
             state, metrics, metadata = Loop(run, calls, writer).run()
             writer.complete = len(metadata.history) == run.settings.train.epochs
             if not writer.complete:

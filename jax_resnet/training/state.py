@@ -50,11 +50,6 @@ def create_train_state(
     """Returns the model's static definition and the state before the first step."""
     graphdef, params, batch_stats = split(model)
     weights = Weights(params, batch_stats)
-    state = TrainState(
-        step=np.zeros((), np.int32),
-        params=params,
-        batch_stats=batch_stats,
-        opt_state=optimizer.init(params),
-        average=weights if with_average else None,
-    )
-    return graphdef, state.with_weights(weights)
+    average = jax.tree.map(jnp.copy, weights) if with_average else None
+    step, opt_state = np.zeros((), np.int32), optimizer.init(params)
+    return graphdef, TrainState(step, params, batch_stats, opt_state, average)

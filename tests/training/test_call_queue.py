@@ -32,7 +32,6 @@ def carry():
 
 def test_results_are_read_one_call_late(step):
     calls, read = queue(), []
-    calls.start_clock()
     (_, steps), done = calls.apply(
         step, carry(), CHUNKS, callback=lambda *found: read.append(found)
     )
@@ -48,17 +47,11 @@ def test_results_are_read_one_call_late(step):
 def test_no_call_is_queued_once_the_run_has_to_stop(step):
     # Each call asks twice: for its vote, and whether to go on.
     calls = queue(StopAfter(4))
-    _, done = calls.apply(step, carry(), CHUNKS)
-    assert calls.stopped and done == 7
-    assert calls.apply(step, carry(), CHUNKS, 2)[1] == 2
-
-
-def test_a_single_call(step):
-    calls = queue()
     after, done = calls.apply(step, carry(), CHUNKS, once=True)
     assert done == 3
     (_, steps), done = calls.apply(step, after, CHUNKS, done)
-    assert (int(steps), done) == (10, 10)
+    assert calls.stopped and (int(steps), done) == (7, 7)
+    assert calls.apply(step, carry(), CHUNKS, 2)[1] == 2
 
 
 def test_calls_get_as_long_as_a_signal_may_wait():

@@ -110,8 +110,8 @@ def test_a_run_that_stops_within_an_epoch_resumes_to_the_same_bits(
     train_tiny, grown, tmp_path
 ):
     workdir = tmp_path / "run"
-    # In the second epoch: an epoch asks 34 times, twice in each of its 8 steps of
-    # training, 3 of statistics, 3 of evaluation, and so on.
+    # In the second epoch: each of 8 steps of training, 3 of statistics and 3 of
+    # evaluation asks twice.
     stopped = train_tiny(workdir, StopAfter(40))
     assert stopped.stopped_by and len(stopped.metadata.history) == 1
     assert int(final_arrays(workdir)["state.step"]) % 8
