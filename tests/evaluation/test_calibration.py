@@ -58,11 +58,3 @@ def test_reliability_and_calibration_error_by_hand():
     ]
     error = expected_calibration_error(confidence, correct)
     assert error == pytest.approx((0.2 + 2 * abs(0.91 - 0.5) + 0) / 4)
-
-
-def test_a_calibrated_model_has_little_calibration_error():
-    rng = np.random.default_rng(0)
-    confidence = rng.uniform(0.3, 1, 100_000)
-    correct = rng.uniform(size=100_000) < confidence
-    assert expected_calibration_error(confidence, correct) < 0.01
-    assert expected_calibration_error(confidence, ~correct) > 0.2

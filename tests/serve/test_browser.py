@@ -1,9 +1,7 @@
 """The page in a real browser."""
 
-import os
 import shutil
 import time
-from pathlib import Path
 
 import pytest
 from command_line import ROOT
@@ -45,7 +43,6 @@ def browser(request, tmp_path):
         browser.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride", {**metrics, "mobile": True}
         )
-    browser.name_of_size = request.param
     yield browser
     browser.quit()
 
@@ -60,19 +57,10 @@ def find(browser, selector, seconds=20):
     )
 
 
-def screenshot(browser, name):
-    """Saves a screenshot in the folder ``$SCREENSHOTS``, if it is set."""
-    if folder := os.environ.get("SCREENSHOTS"):
-        time.sleep(0.7)  # for transitions
-        path = Path(folder) / f"{browser.name_of_size}-{name}.png"
-        browser.save_screenshot(str(path))
-
-
 def test_a_visit(browser, address, tmp_path):
     browser.get(address)
     assert "ResNet-8 on grey" in find(browser, "h1").text
     find(browser, ".waiting")
-    screenshot(browser, "page")
 
     upload = browser.find_element(By.CSS_SELECTOR, "input[type=file]")
     upload.send_keys(str(EXAMPLES / "sunflower.png"))
@@ -86,7 +74,6 @@ def test_a_visit(browser, address, tmp_path):
         return [float(m.value_of_css_property("opacity")) for m in maps]
 
     assert opacities() == [0.5, 0, 0, 0, 0]
-    screenshot(browser, "result")
     labels[2].click()
     assert opacities() == [0, 0, 0.5, 0, 0]
     overflow = "return document.documentElement.scrollWidth - window.innerWidth"
@@ -99,9 +86,7 @@ def test_a_visit(browser, address, tmp_path):
     browser.find_element(By.CSS_SELECTOR, "input[type=file]").send_keys(str(rubbish))
     toast = find(browser, ".toast-body, .toast-text, [data-testid=toast-body]")
     assert "This is not an image that can be read" in toast.text
-    screenshot(browser, "error")
 
     browser.get(address)
     find(browser, ".gallery button, .gallery-item, .gallery img").click()
     find(browser, ".result .classes")
-    screenshot(browser, "example")
