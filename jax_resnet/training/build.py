@@ -27,7 +27,7 @@ from jax_resnet.training.ema import Ema
 from jax_resnet.training.image_sizes import sizes_by_epoch
 from jax_resnet.training.input_pipeline import BatchSizes, InputPipeline
 from jax_resnet.training.loss import Loss, Preprocessing, Teacher
-from jax_resnet.training.multi_step import device_loop
+from jax_resnet.training.multi_step import DeviceLoop, device_loop
 from jax_resnet.training.optimizer import (
     make_optimizer,
     make_schedule,
@@ -118,9 +118,9 @@ class RunBuilder:
         graphdef, state = create_train_state(
             network, optimizer, with_average=options.ema is not None
         )
-        loop = None if self.devices.first.platform == "cpu" else device_loop
+        loss = self._loss(graphdef)
         steps = CompiledSteps(
-            self._loss(graphdef), optimizer, options, pipeline, image_sizes, loop
+            loss, optimizer, options, pipeline, image_sizes, self._loop
         )
         return steps, state
 
@@ -146,6 +146,10 @@ class RunBuilder:
         steps = self._batch_sizes.steps_per_epoch
         ends = np.arange(1, self.settings.train.epochs + 1) * steps
         return np.asarray(self._schedule(jnp.asarray(ends - 1))).tolist()
+
+    @property
+    def _loop(self) -> DeviceLoop | None:
+        return None if self.devices.first.platform == "cpu" else device_loop
 
     @cached_property
     def _batch_sizes(self) -> BatchSizes:
@@ -214,6 +218,8 @@ class RunBuilder:
         ema = Ema(settings.ema.decay, settings.ema.statistics_steps)
         return StepOptions(
             accumulation=settings.train.accumulation,
+            unroll=self._loop is None,
+            axis_name=self.devices.axis_name,
             average_statistics=settings.mesh.batch_norm == "device",
             sam=sam if sam.rho else None,
             ema=ema if ema.decay else None,

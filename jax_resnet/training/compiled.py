@@ -59,37 +59,25 @@ class CompiledSteps:
         self.pipeline = pipeline
         self._ema = options.ema
         devices = pipeline.devices
-        axis_name = devices.axis_name
         multi_step = partial(MultiStep, devices=devices, loop=loop)
 
         def train_step(image_size: int | None) -> MultiStep:
             preprocessing = replace(loss.preprocessing, image_size=image_size)
-            step = make_train_step(
-                replace(loss, preprocessing=preprocessing),
-                optimizer,
-                options,
-                unroll=loop is None,
-                axis_name=axis_name,
-            )
+            resized = replace(loss, preprocessing=preprocessing)
+            step = make_train_step(resized, optimizer, options)
             return multi_step(step, layouts=pipeline.train_layouts)
 
         self._train = {size: train_step(size) for size in dict.fromkeys(image_sizes)}
-        eval_step = make_eval_step(
-            loss.graphdef,
-            loss.preprocessing.normalize,
-            batch_size=pipeline.sizes.evaluation // devices.count,
-            axis_name=axis_name,
-        )
+        batch_size = pipeline.sizes.evaluation // devices.count
         self.evaluate = multi_step(
-            eval_step, layouts=[*pipeline.eval_layouts, REPLICATED]
+            make_eval_step(loss, batch_size=batch_size, axis_name=devices.axis_name),
+            layouts=[*pipeline.eval_layouts, REPLICATED],
         )
         self.statistics: MultiStep | None = None
         if options.ema:
-            statistics_step = make_statistics_step(
-                loss, axis_name=axis_name, average_statistics=options.average_statistics
-            )
             self.statistics = multi_step(
-                statistics_step, layouts=[*pipeline.train_layouts, REPLICATED]
+                make_statistics_step(loss, options),
+                layouts=[*pipeline.train_layouts, REPLICATED],
             )
 
     def train(self, epoch: int) -> MultiStep:

@@ -8,7 +8,7 @@ either way.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -103,32 +103,25 @@ class InputPipeline:
 
     def abstract_train(self) -> tuple[jax.ShapeDtypeStruct, ...]:
         """Returns shapes, dtypes and layouts of the arrays of a training chunk."""
-        sizes, (rows, _, order, key) = self.sizes, self.train_layouts
+        sizes, key_dtype = self.sizes, jax.random.key(0).dtype
         n = self._chunk_steps * sizes.train if self._streamed else sizes.n_train
-        return (
-            *self._abstract_images(n, rows),
-            self._abstract(sizes.order_shape, jnp.int32, order),
-            self._abstract((), jax.random.key(0).dtype, key),
-        )
+        images, labels = ((n, *self._image_shape), jnp.uint8), ((n,), jnp.int32)
+        order, key = (sizes.order_shape, jnp.int32), ((), key_dtype)
+        return self._abstract((images, labels, order, key), self.train_layouts)
 
     def abstract_eval(self) -> tuple[jax.ShapeDtypeStruct, ...]:
         """Returns shapes, dtypes and layouts of the arrays of the evaluation chunk."""
         n = self.sizes.eval_steps * self.sizes.evaluation
-        return self._abstract_images(n, self.eval_layouts[0])
-
-    def _abstract_images(
-        self, n: int, layout: PartitionSpec
-    ) -> tuple[jax.ShapeDtypeStruct, ...]:
-        return (
-            self._abstract((n, *self._image_shape), jnp.uint8, layout),
-            self._abstract((n,), jnp.int32, layout),
-        )
+        images, labels = ((n, *self._image_shape), jnp.uint8), ((n,), jnp.int32)
+        return self._abstract((images, labels), self.eval_layouts)
 
     def _abstract(
-        self, shape: tuple[int, ...], dtype: Any, layout: PartitionSpec
-    ) -> jax.ShapeDtypeStruct:
-        sharding = self.devices.sharding(layout)
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+        self, arrays: Sequence[tuple[Any, Any]], layouts: Sequence[PartitionSpec]
+    ) -> tuple[jax.ShapeDtypeStruct, ...]:
+        return tuple(
+            jax.ShapeDtypeStruct(shape, dtype, sharding=self.devices.sharding(layout))
+            for (shape, dtype), layout in zip(arrays, layouts, strict=True)
+        )
 
     def compile(self) -> None:
         """Compiles the program that orders the images of an epoch."""

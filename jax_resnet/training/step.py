@@ -7,11 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 from jax import lax
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Int, Key, UInt8
 
-from jax_resnet.model.resnet import ResNet
 from jax_resnet.model.weights import Arrays, Leaf, Weights, merge
 from jax_resnet.training.ema import Ema, zero_statistics
 from jax_resnet.training.loss import Batch, Loss
@@ -32,6 +30,8 @@ class StepOptions:
     # number of equal parts of the batch that are taken one after the other; their
     # gradients are averaged before the one update. BatchNorm sees one part at a time.
     accumulation: int = 1
+    unroll: bool = False  # writes these parts out instead of looping over them
+    axis_name: str | None = None  # axis of the mesh whose devices share the batch
     # BatchNorm sees the images of one device at a time, and the running statistics are
     # averaged over the devices
     average_statistics: bool = False
@@ -45,18 +45,13 @@ def make_train_step(
     loss: Loss,
     optimizer: optax.GradientTransformation,
     options: StepOptions = StepOptions(),
-    *,
-    unroll: bool = False,
-    axis_name: str | None = None,
 ) -> Callable[..., tuple[TrainState, RunningMetrics]]:
     """Makes ``((state, metrics), images, labels, order, key) -> (state, metrics)``.
 
     The batch is row ``step % len(order)`` of the order, or this device's columns of it;
-    image ``i`` is augmented with ``split(fold_in(key, step), b)[i]``. ``unroll`` writes
-    the parts of an accumulated batch out instead of looping. The devices of the mesh
-    axis share the batch.
+    image ``i`` is augmented with ``split(fold_in(key, step), b)[i]``.
     """
-    gradients_of = _gradients(loss, options, unroll, axis_name)
+    gradients_of = _gradients(loss, options)
 
     def train_step(
         carry: tuple[TrainState, RunningMetrics],
@@ -66,8 +61,8 @@ def make_train_step(
         key: Key[Array, ""],
     ) -> tuple[TrainState, RunningMetrics]:
         state, metrics = carry
-        rows = _take_batch(state.step, images, labels, order, key, axis_name)
-        batch = loss.prepare_batch(*rows)
+        rows, keys, epoch = _rows(state.step, order, key, options.axis_name)
+        batch = loss.prepare_batch(images[rows], labels[rows], keys, epoch)
         gradients, (found, batch_stats) = gradients_of(
             state.params, state.batch_stats, batch
         )
@@ -86,11 +81,9 @@ def make_train_step(
     return train_step
 
 
-def _gradients(
-    loss: Loss, options: StepOptions, unroll: bool, axis_name: str | None
-) -> Gradients:
+def _gradients(loss: Loss, options: StepOptions) -> Gradients:
     """Takes the gradients over the parts of the batch and over the devices."""
-    parts = options.accumulation
+    parts, axis_name = options.accumulation, options.axis_name
     gradients_of: Gradients = jax.grad(loss, has_aux=True)
 
     def accumulated(
@@ -105,7 +98,10 @@ def _gradients(
         split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
         zeros = jax.tree.map(jnp.zeros_like, params)
         (total, metrics, batch_stats), _ = lax.scan(
-            add, (zeros, RunningMetrics.zeros(), batch_stats), split, unroll=unroll
+            add,
+            (zeros, RunningMetrics.zeros(), batch_stats),
+            split,
+            unroll=options.unroll,
         )
         return jax.tree.map(lambda x: x / parts, total), (metrics, batch_stats)
 
@@ -124,15 +120,10 @@ def _gradients(
     return over_devices
 
 
-def _take_batch(
-    step: Leaf,
-    images: Array,
-    labels: Array,
-    order: Array,
-    key: Array,
-    axis_name: str | None,
-) -> tuple[Array, Array, Array, Leaf]:
-    """The images and labels of a step, a key for each image, and the epoch."""
+def _rows(
+    step: Leaf, order: Array, key: Array, axis_name: str | None
+) -> tuple[Array, Array, Leaf]:
+    """Returns the rows of a step's images, a key for each image, and the epoch."""
     steps, parts, own = order.shape
     rows = lax.dynamic_index_in_dim(order, step % steps, keepdims=False).reshape(-1)
     devices = 1 if axis_name is None else lax.axis_size(axis_name)
@@ -142,16 +133,14 @@ def _take_batch(
         keys = lax.dynamic_slice_in_dim(
             keys.reshape(parts, devices * own), first, own, axis=1
         ).reshape(-1)
-    return images[rows], labels[rows], keys, step // steps
+    return rows, keys, step // steps
 
 
-def make_statistics_step(
-    loss: Loss, *, axis_name: str | None = None, average_statistics: bool = False
-) -> Callable:
+def make_statistics_step(loss: Loss, options: StepOptions = StepOptions()) -> Callable:
     """Makes ``((total, step), images, labels, order, key, params) -> (total, step)``.
 
-    The step sees the batch that training sees in it, takes BatchNorm's statistics of
-    it under the parameters, and adds them to the total: see
+    The step takes the batch that training takes in it, and adds BatchNorm's statistics
+    of this batch under the parameters to the total: see
     :func:`~jax_resnet.training.ema.mean_statistics`.
     """
 
@@ -164,22 +153,18 @@ def make_statistics_step(
         params: Arrays,
     ) -> tuple[Arrays, Int[Array, ""]]:
         total, step = carry
-        raw = _take_batch(step, images, labels, order, key, axis_name)
-        batch = loss.prepare_batch(*raw)
+        rows, keys, epoch = _rows(step, order, key, options.axis_name)
+        batch = loss.prepare_batch(images[rows], labels[rows], keys, epoch)
         found = loss.statistics(params, zero_statistics(total), batch)
-        if axis_name is not None and average_statistics:
-            found = lax.pmean(found, axis_name)
+        if options.axis_name is not None and options.average_statistics:
+            found = lax.pmean(found, options.axis_name)
         return jax.tree.map(jnp.add, total, found), step + 1
 
     return statistics_step
 
 
 def make_eval_step(
-    graphdef: nnx.GraphDef[ResNet],
-    normalize: Callable[[UInt8[Array, "b h w c"]], Float[Array, "b h w c"]],
-    *,
-    batch_size: int,
-    axis_name: str | None = None,
+    loss: Loss, *, batch_size: int, axis_name: str | None = None
 ) -> Callable:
     """Makes ``((step, metrics), images, labels, weights) -> (step, metrics)``.
 
@@ -198,8 +183,9 @@ def make_eval_step(
         start = step % (images.shape[0] // batch_size) * batch_size
         batch = lax.dynamic_slice_in_dim(images, start, batch_size)
         batch_labels = lax.dynamic_slice_in_dim(labels, start, batch_size)
-        model = merge(graphdef, weights.params, weights.batch_stats)
-        found = batch_metrics(model(normalize(batch)), batch_labels)[1]
+        model = merge(loss.graphdef, weights.params, weights.batch_stats)
+        logits = model(loss.preprocessing.normalize(batch))
+        found = batch_metrics(logits, batch_labels)[1]
         if axis_name is not None:
             found = found.over_devices(axis_name)
         return step + 1, metrics + found

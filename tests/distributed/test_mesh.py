@@ -44,9 +44,8 @@ def test_streaming_to_several_devices_has_the_result_of_one(
 def test_statistics_of_each_device_alone():
     loss, (_, state) = make_loss(), network()
     images, labels = (array[:BATCH] for array in images_and_labels())
-    step = make_train_step(
-        loss, SGD, StepOptions(average_statistics=True), axis_name="batch"
-    )
+    options = StepOptions(axis_name="batch", average_statistics=True)
+    step = make_train_step(loss, SGD, options)
     devices = DeviceMesh(tuple(jax.devices()[:COUNT]))
     layouts = [REPLICATED, REPLICATED, REPLICATED, split_along(2), REPLICATED]
     order = jnp.arange(BATCH, dtype=jnp.int32)[None, None]

@@ -127,7 +127,7 @@ def test_evaluation_is_exact_where_batches_do_not_divide_the_images():
     graphdef, state = network()
     images, labels = images_and_labels()
     step = MultiStep(
-        make_eval_step(graphdef, scale, batch_size=7), ONE, [REPLICATED] * 3, None
+        make_eval_step(make_loss(), batch_size=7), ONE, [REPLICATED] * 3, None
     )
     done, metrics = step(
         jax.tree.map(jnp.asarray, (np.int32(0), RunningMetrics.zeros())),
