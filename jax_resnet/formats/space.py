@@ -37,8 +37,8 @@ def write(predictor: Predictor, path: Path) -> None:
     Evaluation reports beside the model are copied too. Raises UserError if a
     dependency is not installed, and OSError if the folder cannot be written.
     """
-    shutil.copytree(_DEMO, path, ignore=_not_of_the_space)
-    shutil.copytree(_PACKAGE, path / _PACKAGE.name, ignore=_not_of_the_space)
+    shutil.copytree(_DEMO, path, ignore=_ignored)
+    shutil.copytree(_PACKAGE, path / _PACKAGE.name, ignore=_ignored)
     folder = path / MODEL
     folder.mkdir()
     model_folder.write(folder, predictor.stored)
@@ -56,13 +56,11 @@ def load(path: Path, _: Predictor) -> Predictor:
     return Predictor.open(path / MODEL)
 
 
-def _not_of_the_space(_: str, names: list[str]) -> set[str]:
+def _ignored(folder: str, names: list[str]) -> set[str]:
     kept = {".py", ".typed", ".css", ".png", ""}  # without suffix: folders
-    return {
-        name
-        for name in names
-        if name in ("__pycache__", MODEL) or Path(name).suffix not in kept
-    }
+    ignored = {name for name in names if Path(name).suffix not in kept}
+    # The package has a folder of the name MODEL, too, which is code.
+    return ignored | {"__pycache__", *([MODEL] if Path(folder) == _DEMO else [])}
 
 
 def _requirements() -> str:

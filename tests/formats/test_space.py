@@ -40,9 +40,12 @@ def test_it_has_all_that_it_needs_and_nothing_else(folder):
     assert same_arrays(make_predictor(), space.load(folder, make_predictor()))
     names = {str(path.relative_to(folder)) for path in folder.rglob("*")}
     assert {
-        *("app.py", "style.css", "examples/apple.png", "jax_resnet/predict.py"),
+        *("app.py", "style.css", "examples/apple.png", "jax_resnet/py.typed"),
         *("model/evaluation-test.json", "model/evaluation-test/mistakes.png"),
     } <= names
+    # Asked of the files: an editable installation would stand in for missing modules.
+    modules = {str(p.relative_to(ROOT)) for p in ROOT.glob("jax_resnet/**/*.py")}
+    assert modules <= names
     assert "model/private.txt" not in names
     assert not any("__pycache__" in name or name.endswith(".pyi") for name in names)
 
