@@ -1,6 +1,5 @@
 """Tiny models with random weights and statistics, so that every array matters."""
 
-import copy
 import functools
 from dataclasses import replace
 
@@ -19,14 +18,9 @@ def make_predictor(*, channels=3, temperature=1.7, seed=0, step=9, **changes):
     """ResNet-8 on eight by eight pixels; ``changes`` are of the architecture."""
     metadata = run_metadata()
     architecture = Architecture(**metadata.model | {"in_channels": channels} | changes)
-    config = copy.deepcopy(metadata.config)
-    config["model"] |= {
-        k: architecture[k] for k in config["model"] if k in architecture
-    }
     metadata = replace(
         metadata,
         model=architecture,
-        config=config,
         dataset=replace(
             metadata.dataset,
             image_shape=(8, 8, channels),

@@ -2,7 +2,6 @@
 
 import datetime
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -22,8 +21,6 @@ def imported_metadata(
     command: str,
 ) -> RunMetadata:
     """Returns the metadata of an imported model, as those of a run without epochs."""
-    model: dict[str, Any] = {**architecture}
-    del model["num_classes"], model["in_channels"]
     data = {
         "name": info.name,
         "dir": "",
@@ -53,7 +50,7 @@ def imported_metadata(
     return RunMetadata(
         model=architecture,
         dataset=info,
-        config={"model": model, "data": data},
+        config={"data": data},
         run=run,
         clock=Clock(),
         history=[],

@@ -14,14 +14,11 @@ from jax_resnet.runtime.errors import UserError
 def new_output(path: Path) -> Iterator[Path]:
     """Gives a temporary path for a file or folder, which moves to ``path`` at the end.
 
-    If the block raises, nothing is left. Raises UserError if ``path`` exists
-    or its parent does not, and OSError if the parent cannot be written.
+    Missing parents are made. If the block raises, nothing else is left. Raises
+    UserError if ``path`` exists, and OSError if its parent cannot be written.
     """
     _check_free(path)
-    if not path.parent.is_dir():
-        raise UserError(
-            f"no folder {str(path.parent)!r} for --output: make it, or choose another"
-        )
+    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
         dir=path.parent, prefix=".export-", ignore_cleanup_errors=True
     ) as folder:

@@ -1,10 +1,9 @@
 """A PyTorch ``state_dict`` in a file.
 
-``.safetensors`` files need no PyTorch. ``.pt`` and ``.pth`` files are those of
-``torch.save``; they are loaded without running the code that they may contain.
+Written as ``.safetensors``, which needs no PyTorch. What ``torch.save`` wrote is read
+too, without running the code that it may contain.
 """
 
-import io
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,31 +18,18 @@ from jax_resnet.predict import Predictor
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.files import write_atomically
 
-TORCH_SUFFIXES = (".pt", ".pth")
-
 
 def write(predictor: Predictor, path: Path) -> None:
     """Writes the ``state_dict``.
 
-    Raises UserError if the shortcuts are not projections, the file's name has
-    another ending, PyTorch is needed and missing, or the file cannot be written.
+    Raises UserError if the shortcuts are not projections, the file's name does not end
+    in ``.safetensors``, or the file cannot be written.
     """
-    if path.suffix not in (".safetensors", *TORCH_SUFFIXES):
-        raise UserError(
-            "--output of --format pytorch must end in .safetensors, .pt or .pth"
-        )
+    if path.suffix != ".safetensors":
+        raise UserError("--output of --format pytorch must end in .safetensors")
     arrays = predictor.params | predictor.batch_stats
     tensors = to_torch(arrays, step=predictor.step)
-    if path.suffix == ".safetensors":
-        write_atomically(path, safetensors.numpy.save(tensors))
-        return
-    require("torch", extra="torch")
-    import torch
-
-    buffer = io.BytesIO()
-    # PyTorch takes no read-only arrays.
-    torch.save({k: torch.from_numpy(v.copy()) for k, v in tensors.items()}, buffer)
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, safetensors.numpy.save(tensors))
 
 
 def load(path: Path, predictor: Predictor) -> Predictor:

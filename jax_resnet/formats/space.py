@@ -34,8 +34,8 @@ def check() -> None:
 def write(predictor: Predictor, path: Path) -> None:
     """Writes the folder, in which ``python app.py`` starts the demo.
 
-    Evaluation reports beside the model are copied too. Raises UserError if a
-    dependency is not installed, and OSError if the folder cannot be written.
+    Evaluation reports beside the model are copied too. Raises OSError if the folder
+    cannot be written.
     """
     shutil.copytree(_DEMO, path, ignore=_ignored)
     shutil.copytree(_PACKAGE, path / _PACKAGE.name, ignore=_ignored)
@@ -69,10 +69,7 @@ def _requirements() -> str:
     project = tomllib.loads((_DEMO.parent / "pyproject.toml").read_text())["project"]
     needed = map(Requirement, project["dependencies"])
     names = {r.name for r in needed if not r.marker or r.marker.evaluate()}
-    try:
-        pins = [f"{name}=={metadata.version(name)}" for name in {*names, "gradio"}]
-    except metadata.PackageNotFoundError as error:
-        raise UserError(f"{error.name} is not installed: pip install -e .") from error
+    pins = [f"{name}=={metadata.version(name)}" for name in {*names, "gradio"}]
     return "\n".join(sorted(pins)) + "\n"
 
 

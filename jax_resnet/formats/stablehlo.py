@@ -11,7 +11,6 @@ from jax_resnet.formats import Probabilities
 from jax_resnet.predict import Predictor
 from jax_resnet.runtime.files import write_atomically
 
-PLATFORMS = ("cpu", "cuda")
 _SOURCE_LOCATIONS = "jax_traceback_in_locations_limit"
 
 
@@ -28,7 +27,7 @@ def write(predictor: Predictor, path: Path) -> None:
         # By default a GPU computes in TF32, to three digits.
         with jax.default_matmul_precision("highest"):
             function = jax.jit(predictor.probabilities)
-            exported = export.export(function, platforms=PLATFORMS)(images)
+            exported = export.export(function, platforms=("cpu", "cuda"))(images)
     finally:
         jax.config.update(_SOURCE_LOCATIONS, locations)
     write_atomically(path, bytes(exported.serialize()))

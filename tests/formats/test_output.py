@@ -5,12 +5,12 @@ from jax_resnet.runtime.errors import UserError
 
 
 def test_a_folder_appears_at_the_end(tmp_path):
-    path = tmp_path / "model"
+    path = tmp_path / "missing" / "model"
     with new_output(path) as temporary:
         temporary.mkdir()
         (temporary / "inner").write_bytes(b"contents")
         assert not path.exists()
-    assert list(tmp_path.iterdir()) == [path]
+    assert list(path.parent.iterdir()) == [path]
     assert (path / "inner").read_bytes() == b"contents"
 
 
@@ -29,15 +29,6 @@ def test_nothing_is_overwritten(tmp_path):
     with pytest.raises(UserError, match="exists: remove it"), new_output(path):
         pytest.fail("the block was entered")
     assert path.read_bytes() == b"other"
-    path.unlink()
-    path.symlink_to("nowhere")
-    with pytest.raises(UserError, match="exists: remove it"), new_output(path):
-        pytest.fail("the block was entered")
-
-
-def test_no_folder_to_put_it_in(tmp_path):
-    with pytest.raises(UserError, match="no folder"), new_output(tmp_path / "a" / "b"):
-        pytest.fail("the block was entered")
 
 
 def test_missing_packages_are_named():
