@@ -45,12 +45,10 @@ class LimitBody:
             await self._app(scope, limited_receive, send)
 
 
-def create(
-    classifier: Classifier, options: argparse.Namespace, *, grace: int = GRACE
-) -> uvicorn.Server:
+def create(classifier: Classifier, options: argparse.Namespace) -> uvicorn.Server:
     """Builds the server from the command line's options.
 
-    When it is stopped, it answers the open requests, for at most ``grace`` seconds.
+    When it is stopped, it answers the open requests, for at most :data:`GRACE` seconds.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     started = time.monotonic()
@@ -90,7 +88,7 @@ def create(
         ws="none",
         # Under load a request can wait longer than the usual 5 seconds to be read.
         timeout_keep_alive=60,
-        timeout_graceful_shutdown=grace,
+        timeout_graceful_shutdown=GRACE,
     )
     return uvicorn.Server(config)
 

@@ -143,12 +143,11 @@ def test_versions_agree():
 
 @pytest.fixture
 def place(finished, tmp_path, monkeypatch):
-    """The working folder of a reader: it has a trained run and pictures."""
+    """The working folder of a reader: it has a trained run and a picture."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs/resnet56").symlink_to(finished)
-    for name in ("apple.png", "cat.png"):
-        shutil.copy(ROOT / "serve/examples/apple.png", name)
+    shutil.copy(ROOT / "serve/examples/apple.png", "apple.png")
     with jax_settings_restored(), unchecked():
         yield
 

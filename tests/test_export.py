@@ -1,7 +1,6 @@
 import importlib.util
 import re
 
-import jax
 import numpy as np
 import pytest
 from format_fixtures import make_predictor, same_arrays
@@ -24,20 +23,17 @@ EXTRAS = {"onnx": "onnxruntime", "space": "gradio"}
 
 
 @pytest.fixture(autouse=True)
-def this_process(monkeypatch, tmp_path):
-    """Without prepared data sets, a compilation cache or a changed default device."""
+def this_process(restored, monkeypatch, tmp_path):
+    """Without prepared data sets or a compilation cache."""
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "no-data"))
     monkeypatch.setattr(device, "cache_compilations", lambda *_: None)
-    default = jax.config.jax_default_device
-    yield
-    jax.config.update("jax_default_device", default)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """An exported model, which can be exported again like a run."""
+    """An exported model in bfloat16, which can be exported again like a run."""
     path = tmp_path_factory.mktemp("exported")
-    model_folder.write(path, make_predictor().stored)
+    model_folder.write(path, make_predictor(dtype="bfloat16").stored)
     return path
 
 
@@ -55,6 +51,7 @@ def test_every_format_is_written_and_compared(folder, tmp_path, capsys, name):
     assert run(folder, name, output) == 0
     assert list(tmp_path.iterdir()) == [output]
     printed = capsys.readouterr().out
+    assert ("computes in float32" in printed) == (name not in export.FOLDERS)
     if name in ("stablehlo", "onnx"):
         assert "random images, because cifar100 is not at hand: top-1 id" in printed
     else:

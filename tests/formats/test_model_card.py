@@ -38,12 +38,6 @@ def test_a_selected_epoch():
     assert "optimistic" in body
 
 
-def test_without_a_measurement():
-    front, body = render(7)
-    assert "model-index" not in front
-    assert "Not measured" in body
-
-
 def test_names_are_no_markup():
     front, body = render(
         391, title="a: b\n---\n# <script>", command="`x` [y](z)", device="x\n\n# y"

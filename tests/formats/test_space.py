@@ -16,7 +16,6 @@ from format_fixtures import make_predictor, same_arrays
 from jax_resnet.checkpoint import model_folder
 from jax_resnet.formats import space
 from jax_resnet.predict import Predictor
-from jax_resnet.runtime.errors import UserError
 
 pytest.importorskip("gradio", reason="the extra 'serve' is not installed")
 
@@ -69,12 +68,6 @@ def test_requirements_are_pinned(folder):
     named = {re.match(r"[\w-]+", d)[0] for d in pyproject["project"]["dependencies"]}
     assert set(pinned) == named | {"gradio"}
     assert all(metadata.version(name) == pinned[name] for name in pinned)
-
-
-def test_without_the_demo(monkeypatch, tmp_path):
-    monkeypatch.setattr(space, "_DEMO", tmp_path)
-    with pytest.raises(UserError, match="no demo in"):
-        space.check()
 
 
 @pytest.mark.ci

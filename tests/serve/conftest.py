@@ -36,10 +36,9 @@ def serving(tmp_path_factory):
     server = app.import_server(str(tmp_path_factory.mktemp("uploads")))
 
     @contextlib.contextmanager
-    def serve(predictor, *arguments, grace=10):
+    def serve(predictor, *arguments):
         options = app.parse(["--port", "0", *arguments])
-        classifier = Classifier(predictor)
-        running = server.create(classifier, options, grace=grace)
+        running = server.create(Classifier(predictor), options)
         with app.bind(options.host, options.port) as listener:
             listener.listen()
             thread = threading.Thread(target=running.run, args=[[listener]])

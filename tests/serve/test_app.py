@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import re
 import signal
 
 import app
@@ -11,7 +10,6 @@ import pytest
 from command_line import ROOT
 from format_fixtures import make_predictor
 from over_http import CALL, ask, data_url, png, request
-from test_uploads import HUGE_PNG
 
 from jax_resnet.distributed import device
 from jax_resnet.runtime.errors import UserError
@@ -51,16 +49,9 @@ def test_the_api_returns_the_models_probabilities(address, fit):
     assert first == (labels[0], found[0], None)
 
 
-@pytest.mark.parametrize(
-    ("contents", "message"),
-    [
-        (b"<script>alert(1)</script>", r"This is not an image .* AVIF\."),
-        (EXAMPLE[:9000], r"This is not an image .* AVIF\."),
-        (HUGE_PNG, "more than 50 million pixels"),
-    ],
-)
-def test_hostile_uploads_get_a_sentence(address, contents, message):
-    assert re.search(message, ask(address, data_url(contents)))
+def test_a_damaged_upload_gets_a_sentence(address):
+    answer = ask(address, data_url(EXAMPLE[:9000]))
+    assert answer.startswith("This is not an image that can be read")
 
 
 def test_arguments_that_are_no_uploads(address, folder):

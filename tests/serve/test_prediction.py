@@ -45,17 +45,14 @@ def test_few_classes_without_superclasses():
     assert "small" not in few.as_html()
 
 
-def test_the_page_shows_the_input_and_the_maps():
-    image, first, *others = pictures(predict().as_html())
+def test_the_page_shows_the_input_the_maps_and_names_without_markup():
+    html = predict().as_html()
+    assert "<b>" not in html
+    assert "&lt;b&gt;" in html
+    image, first, *others = pictures(html)
     np.testing.assert_array_equal(image, IMAGE)
     np.testing.assert_array_equal(first[..., 3], [[0, 255], [0, 128]])
     assert len(others) == 4
     assert all(other[..., 3].max() == 0 for other in others)
     grey, *_ = pictures(predict(IMAGE[..., :1]).as_html())
     np.testing.assert_array_equal(grey, IMAGE[..., 0])
-
-
-def test_names_are_no_markup():
-    html = predict().as_html()
-    assert "<b>" not in html
-    assert "&lt;b&gt;" in html

@@ -57,12 +57,3 @@ def test_open_requests_are_answered_before_it_stops(serving, held):
             while True:
                 request(address + "/healthz")
                 time.sleep(0.05)
-
-
-def test_it_does_not_wait_for_ever(serving, held):
-    with serving(held, grace=1) as (server, address):
-        event = post(address, IMAGE)[1]
-        server.should_exit = True
-        with pytest.raises(BROKEN):
-            fetch(address, event)
-        held.free.set()
