@@ -87,7 +87,7 @@ def test_a_run_starts_from_another_model(tiny, finished, tmp_path):
     assert_one_line(other, r"initial_model .* does not fit: another model")
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_a_run_keeps_its_teacher(tiny, finished, tmp_path):
     teacher = shutil.copytree(finished, tmp_path / "teacher")
     workdir = tmp_path / "run"

@@ -25,7 +25,7 @@ OPTIONS = (
 )
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_streaming_to_several_devices_has_the_result_of_one(
     tiny, tmp_path, monkeypatch
 ):

@@ -38,7 +38,7 @@ def test_bad_rungs_are_refused(text):
         parse_rungs(text)
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_the_recipes_that_ship_can_be_trained(tmp_path):
     small = ("--config.model.depth=8", "--config.data.name=synthetic")
     base = BaseConfig(str(ROOT / "configs" / "resnet56_plus.py"), small)

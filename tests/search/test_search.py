@@ -65,7 +65,7 @@ def test_the_table_summarises_seeds(tiny, tmp_path):
     assert found == {"n": 2, "mean": pytest.approx(mean), "std": pytest.approx(std)}
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_a_search_ranks_promotes_and_continues(tiny, tmp_path):
     workdir = tmp_path / "search"
     options = ("--seeds=0", "--epochs=1,2", "--keep=0.5")
