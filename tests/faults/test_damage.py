@@ -14,7 +14,7 @@ BEST, LATEST = 16, 24  # the steps that the finished run keeps
 
 
 @pytest.mark.slow
-@pytest.mark.fault("a damaged file of a checkpoint", 5, 400)
+@pytest.mark.fault("a damaged file of a checkpoint", 5, 120)
 def test_a_damaged_file(finished, tmp_path, number, generator):
     step = generator.choice([BEST, LATEST])
     pristine = store.directory(finished) / str(step)
@@ -30,7 +30,7 @@ def test_a_damaged_file(finished, tmp_path, number, generator):
 
 
 @pytest.mark.slow
-@pytest.mark.fault("a damaged checkpoint of a run", 0, 10)
+@pytest.mark.fault("a damaged checkpoint of a run", 0, 5)
 def test_commands_go_on_without_it(tiny, finished, tmp_path, generator, number, caplog):
     workdir = shutil.copytree(finished, tmp_path / "run")
     step, which = [(BEST, "best"), (LATEST, "latest")][number % 2]

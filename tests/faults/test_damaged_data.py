@@ -37,7 +37,7 @@ def assert_same_data(found, expected):
     assert (found.info.mean, found.info.std) == (expected.info.mean, expected.info.std)
 
 
-@pytest.mark.fault("a damaged file of the data", 5, 400)
+@pytest.mark.fault("a damaged file of the data", 5, 100)
 def test_damaged_data(folder, prepared, number, generator):
     shutil.rmtree(folder / "cache")
     damage(generator.choice(files_in(folder / "tfds" / "cifar10")), number, generator)
@@ -49,7 +49,7 @@ def test_damaged_data(folder, prepared, number, generator):
         assert str(folder / "tfds" / "cifar10") in str(error)
 
 
-@pytest.mark.fault("a damaged cache of the data", 5, 150)
+@pytest.mark.fault("a damaged cache of the data", 5, 50)
 def test_damaged_caches(folder, prepared, number, generator):
     damage(generator.choice(files_in(folder / "cache")), number, generator)
     assert_same_data(load(folder), prepared[1])

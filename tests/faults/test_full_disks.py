@@ -45,7 +45,7 @@ def fill(disk, leaving):
 
 
 @pytest.mark.slow
-@pytest.mark.fault("a disk without space for the run", 1, 12)
+@pytest.mark.fault("a disk without space for the run", 1, 6)
 def test_a_disk_with_little_space(tiny, finished, disk, generator):
     # Enough for anything from no file at all to all but the last checkpoint.
     fill(disk, leaving=int(10 ** generator.uniform(3, 6.47)))
@@ -55,7 +55,7 @@ def test_a_disk_with_little_space(tiny, finished, disk, generator):
 
 
 @pytest.mark.slow
-@pytest.mark.fault("a disk that fills up during a run", 0, 12)
+@pytest.mark.fault("a disk that fills up during a run", 0, 6)
 def test_a_disk_that_fills_up(tiny, finished, disk, number, generator):
     process = start(tiny, disk / "run")
     if number % 2:  # during a save

@@ -30,7 +30,7 @@ def step(finished, tmp_path):
     return shutil.copytree(root / "24", tmp_path / "checkpoints" / "24")
 
 
-@pytest.mark.fault("random bytes in the metadata of a checkpoint", 10, 300)
+@pytest.mark.fault("random bytes in the metadata of a checkpoint", 10, 100)
 def test_bytes_in_place_of_metadata(step, number, generator):
     expected = Checkpoint.open(step).metadata
     path = step / "_CHECKPOINT_METADATA"
@@ -61,7 +61,7 @@ class Canary:
         return os.mkdir, (str(self._path),)
 
 
-@pytest.mark.fault("a pickle in place of a checkpoint's file", 4, 60)
+@pytest.mark.fault("a pickle in place of a checkpoint's file", 4, 20)
 def test_planted_pickles_are_not_loaded(step, tmp_path, number, generator):
     canary = tmp_path / "canary"
     payload = tmp_path / "payload"

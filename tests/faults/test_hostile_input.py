@@ -34,7 +34,7 @@ def hostile_argument(generator):
     return f"{dashes}config.{generator.choice(NAMES)}{value}"
 
 
-@pytest.mark.fault("hostile overrides of a config", 20, 1000)
+@pytest.mark.fault("hostile overrides of a config", 20, 200)
 def test_overrides(generator):
     arguments = [hostile_argument(generator) for _ in range(generator.randint(1, 3))]
     loaded = refused(config.load, "configs/resnet56.py", arguments)
@@ -43,7 +43,7 @@ def test_overrides(generator):
         json.dumps(config.to_json(loaded))
 
 
-@pytest.mark.fault("random bytes in config.json", 10, 300)
+@pytest.mark.fault("random bytes in config.json", 10, 100)
 def test_bytes_in_place_of_the_config(tiny, tmp_path, number, generator):
     settings = config.to_json(config.load(str(tiny)))
     spliced = splice(json.dumps(settings, indent=2).encode(), generator)

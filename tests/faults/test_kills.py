@@ -22,7 +22,7 @@ def reports(workdir):
 
 
 @pytest.mark.slow
-@pytest.mark.fault("kill -9 during a save, during a report or at any time", 1, 48)
+@pytest.mark.fault("kill -9 during a save, during a report or at any time", 1, 24)
 def test_a_killed_run_carries_on(tiny, finished, tmp_path, number, generator):
     workdir = tmp_path / "run"
     # One step a call makes the run long enough to be killed in each of its parts.

@@ -21,7 +21,7 @@ CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
 @pytest.mark.slow
-@pytest.mark.fault("one or two signals in the middle of a run", 0, 18)
+@pytest.mark.fault("one or two signals in the middle of a run", 0, 12)
 def test_signals_save_and_stop(tiny, finished, tmp_path, number, generator):
     workdir = tmp_path / "run"
     process = start(tiny, workdir, STEP_BY_STEP)
