@@ -178,8 +178,8 @@ def resume_rule(name: str) -> Resume:
 def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Returns the locked config that a file's ``get_config()`` makes, with overrides.
 
-    The file's own folder is importable while it runs, so that a config can build on
-    its neighbours. Overrides are arguments such as ``--config.train.epochs=3``. Raises
+    The file's own folder is importable while it runs, so that a config can build on its
+    neighbours. Overrides are arguments such as ``--config.train.epochs=3``. Raises
     UserError if the file is no config, or an override is wrong.
     """
     config = _run(Path(path))

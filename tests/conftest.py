@@ -63,7 +63,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--many-faults",
         action="store_true",
-        help="inject hundreds of faults, not a few; takes most of an hour",
+        help="inject hundreds of faults, not a few; takes about ten minutes",
     )
     parser.addoption("--faults-report", help="add the table of faults to this file")
 

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from jax_resnet.checkpoint.history import Clock, EpochRecord, RunInfo
@@ -16,8 +16,8 @@ from jax_resnet.runtime.errors import UserError
 class Architecture(TypedDict):
     """The arguments of :class:`~jax_resnet.model.resnet.ResNet`."""
 
-    depth: int
-    width: int
+    depth: Annotated[int, Field(ge=8, le=2000)]  # a forged size shall not fill memory
+    width: Annotated[int, Field(ge=1, le=100)]
     shortcut: Literal["projection", "pad"]
     dtype: Literal["float32", "bfloat16"]
     num_classes: int

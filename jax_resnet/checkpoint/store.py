@@ -68,8 +68,8 @@ class Checkpoint:
     def open(cls, path: Path) -> "Checkpoint":
         """Reads the metadata of a step and checks it against its digest.
 
-        Raises DamagedCheckpointError, or :class:`UserError` if another version
-        of this package wrote it.
+        Raises DamagedCheckpointError, or :class:`UserError` if another version of this
+        package wrote it.
         """
         try:
             with own_context():
@@ -194,8 +194,8 @@ def find_damaged(workdir: Path) -> list[int]:
     """Returns the steps that a run cannot resume from, after reading all arrays.
 
     Every process of a run calls this before one of them changes anything: orbax saves
-    together only in processes that have loaded equally often. Raises UserError
-    if there are steps and all are damaged.
+    together only in processes that have loaded equally often. Raises UserError if there
+    are steps and all are damaged.
     """
     steps = saved_steps(workdir)
     damaged = []

@@ -33,8 +33,8 @@ def prepare(name: str, data_dir: Path) -> None:
     """Prepares one of :data:`NAMES` in TFDS's folder.
 
     The archive is downloaded to ``data_dir/downloads/manual`` if it is not there.
-    Raises UserError if it cannot be downloaded, is damaged, or the folder
-    cannot be written.
+    Raises UserError if it cannot be downloaded, is damaged, or the folder cannot be
+    written.
     """
     stock = tfds.builder_cls(name)
     target = data_dir / name / str(stock.VERSION)

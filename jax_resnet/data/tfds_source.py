@@ -4,7 +4,7 @@ import io
 import itertools
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -79,15 +79,20 @@ class TfdsSource(Source):
         (label,) = features["label"].int64_list.value
         if label == -1:
             raise UserError(f"{self.info.name} has images without labels")
-        superclass, superclasses = -1, len(self.info.superclass_names)
-        if superclasses:
+        _check_label(label, self.info.class_names)
+        superclass = -1
+        if self.info.superclass_names:
             (superclass,) = features["coarse_label"].int64_list.value
-        if not (0 <= label < self.info.num_classes and superclass < superclasses):
-            raise ValueError("a label that is not a class")
+            _check_label(superclass, self.info.superclass_names)
         channels = self.info.image_shape[-1]
         with Image.open(io.BytesIO(encoded)) as image:
             pixels = np.asarray(image.convert(_MODES[channels]))
         return pixels.reshape(*pixels.shape[:2], channels), label, superclass
+
+
+def _check_label(label: int, names: Sequence[str]) -> None:
+    if not 0 <= label < len(names):
+        raise ValueError("a label that is not a class")
 
 
 def _read_records(path: Path, length: int) -> Iterator[bytes]:
@@ -135,8 +140,8 @@ def open_prepared(name: str, data_dir: Path) -> TfdsSource | None:
     """Opens a prepared data set in its newest version.
 
     ``name`` is ``name[/configuration][:version]``, as TFDS writes it. Returns None if
-    TFDS knows the data set and it is not prepared. Raises UserError if the
-    name is unknown, or the data set is damaged or of another kind.
+    TFDS knows the data set and it is not prepared. Raises UserError if the name is
+    unknown, or the data set is damaged or of another kind.
     """
     parsed = re.fullmatch(r"(\w+)(/[\w.-]+)?(:\d+\.\d+\.\d+)?", name)
     known = tfds.list_builders(with_community_datasets=False)
@@ -187,8 +192,10 @@ def _open(builder: Any) -> TfdsSource:
     if not (height and width):  # unknown to TFDS: the first image decides
         image, _, _ = next(source.examples(next(iter(source.files))))
         info = replace(info, image_shape=image.shape)
-    if coarse:
-        info = replace(info, superclass_of=_find_superclasses(source))
+    if superclass_of := _find_superclasses(source):
+        info = replace(info, superclass_of=superclass_of)
+    else:
+        info = replace(info, superclass_names=())
     return replace(source, info=info)
 
 
@@ -212,10 +219,13 @@ def _check(name: str, builder: Any, features: Mapping[str, Any]) -> None:
 
 
 def _find_superclasses(source: TfdsSource) -> tuple[int, ...]:
-    """Returns the superclass of each class, which the first image of each tells."""
+    """Returns the superclass of each class, or () if a class has none, or no image."""
+    if not source.info.superclass_names:
+        return ()
     found: dict[int, int] = {}
-    examples = itertools.chain.from_iterable(map(source.examples, source.files))
-    while len(found) < source.info.num_classes:
-        _, label, superclass = next(examples)
+    every_split = map(source.examples, source.files)
+    for _, label, superclass in itertools.chain.from_iterable(every_split):
         found.setdefault(label, superclass)
-    return tuple(found[label] for label in sorted(found))
+        if len(found) == source.info.num_classes:
+            return tuple(found[label] for label in sorted(found))
+    return ()

@@ -37,8 +37,7 @@ class DeviceMesh:
         """Selects the first devices of a kind; call it before anything is computed.
 
         The kind is that of :func:`jax_resnet.distributed.device.select`; a count of 0
-        takes all. Raises UserError if there are too few, or a process would
-        have none.
+        takes all. Raises UserError if there are too few, or a process would have none.
         """
         platform = device.select(kind).platform
         found = tuple(d for d in jax.devices() if d.platform == platform)

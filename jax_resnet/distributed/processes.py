@@ -57,8 +57,8 @@ class Processes:
         """Runs a block that succeeds in all processes or fails in all.
 
         The block gets a dictionary. What it puts there, JSON by name, must be the same
-        in all processes. Raises UserError with what the block raised in any
-        process, or the name of an item that differs.
+        in all processes. Raises UserError with what the block raised in any process, or
+        the name of an item that differs.
         """
         must_match: dict[str, Any] = {}
         failure: UserError | None = None

@@ -40,8 +40,8 @@ def evaluate(
 
     Fractions are in [0, 1], losses in nats. ``held_out`` are logits and labels of
     images that were held out of training, to fit the temperature on. Without them it is
-    cross-validated on the split. Raises :class:`UserError` if a logit is not finite, or
-    there is only one image.
+    cross-validated on the split. Raises UserError if a logit is not finite, or there is
+    only one image.
     """
     if not np.isfinite(logits).all():
         raise UserError("the model's logits are not finite: use another checkpoint")

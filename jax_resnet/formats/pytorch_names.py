@@ -53,8 +53,8 @@ def from_torch(
     """Converts a ``state_dict`` to a model. A prefix ``module.`` is dropped.
 
     Returns the architecture, from the shapes, and float32 arrays by dotted name, whose
-    shapes :class:`~jax_resnet.predict.Predictor` checks. Raises UserError if a
-    tensor is missing or superfluous.
+    shapes :class:`~jax_resnet.predict.Predictor` checks. Raises UserError if a tensor
+    is missing or superfluous, or has no floats.
     """
     tensors = {name.removeprefix("module."): array for name, array in tensors.items()}
     first = [re.match(r"layer1\.(\d{1,3})\.", name) for name in tensors]
@@ -77,6 +77,8 @@ def from_torch(
     arrays = {}
     for ours, theirs in names.items():
         array = tensors[theirs]
+        if array.dtype.kind != "f":
+            raise UserError(f"tensor {theirs!r} is of {array.dtype}, not of floats")
         array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
         arrays[ours] = np.ascontiguousarray(array, np.float32)
     architecture = Architecture(

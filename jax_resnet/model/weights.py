@@ -58,8 +58,8 @@ def to_arrays(tree: Any) -> dict[str, np.ndarray]:
 def from_arrays(template: T, arrays: Mapping[str, np.ndarray]) -> T:
     """Builds a pytree of the template's structure from arrays by dotted path.
 
-    The template has arrays, or shapes and dtypes. Raises UserError if a path
-    is missing or left over, or a shape or dtype differs.
+    The template has arrays, or shapes and dtypes. Raises UserError if a path is missing
+    or left over, or a shape or dtype differs.
     """
     expected, found = (
         {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in leaves.items()}

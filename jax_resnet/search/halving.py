@@ -66,9 +66,9 @@ class Search:
         """Trains the recipes, rung by rung; returns whether all runs are complete.
 
         The rungs are rising numbers of epochs, and ``keep`` is the fraction of a rung's
-        recipes to promote to the next. Raises UserError if a recipe cannot be
-        trained, before any is; if a run failed, once the others of its rung are done;
-        or if all of a rung diverged.
+        recipes to promote to the next. Raises UserError if a recipe cannot be trained,
+        before any is; if a run failed, once the others of its rung are done; or if all
+        of a rung diverged.
         """
         for recipe in self._recipes.values():
             self._check(recipe, rungs)

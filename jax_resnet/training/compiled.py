@@ -70,7 +70,7 @@ class CompiledSteps:
         self._train = {size: train_step(size) for size in dict.fromkeys(image_sizes)}
         batch_size = pipeline.sizes.evaluation // devices.count
         self.evaluate = multi_step(
-            make_eval_step(loss, batch_size=batch_size, axis_name=devices.axis_name),
+            make_eval_step(loss, batch_size=batch_size, axis_name=options.axis_name),
             layouts=[*pipeline.eval_layouts, REPLICATED],
         )
         self.statistics: MultiStep | None = None

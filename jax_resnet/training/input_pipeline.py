@@ -150,6 +150,7 @@ class InputPipeline:
             self._counting = place(counting, split_along(2))
         else:
             self._resident = place(self._train)
+            self._order: tuple[int, Any] = (-1, None)  # the epoch, and its order
 
     def _load_evaluation(self, split: data.Split) -> Chunk:
         steps, batch_size = self.sizes.eval_steps, self.sizes.evaluation
@@ -164,8 +165,9 @@ class InputPipeline:
     def train_chunks(self, epoch: int, step: int) -> Iterator[Chunk]:
         """Yields the images of an epoch, from one of its steps on."""
         if not self._streamed:
-            order = self._epoch_order(self._order_key, np.int32(epoch))
-            arrays = (*self._resident, order, self._step_key)
+            if self._order[0] != epoch:
+                self._order = epoch, self._epoch_order(self._order_key, np.int32(epoch))
+            arrays = (*self._resident, self._order[1], self._step_key)
             yield Chunk(self.sizes.steps_per_epoch, arrays)
             return
         n_chunks = -(-self.sizes.steps_per_epoch // self._chunk_steps)

@@ -28,7 +28,7 @@ class Loop:
         self._run = run
         self._train = run.settings.train
         self._steps = run.steps
-        self._pipeline = run.pipeline
+        self._pipeline = run.steps.pipeline
         self._calls = calls
         self._writer = writer
 

@@ -56,8 +56,8 @@ def resume_point(
 ) -> ResumePoint | None:
     """Returns the latest checkpoint of a workdir; None if the run has to start.
 
-    The settings are the config to go on with, as JSON. Raises UserError if the
-    workdir holds a run of another config.
+    The settings are the config to go on with, as JSON. Raises UserError if the workdir
+    holds a run of another config.
     """
     if store.saved_steps(workdir):
         latest = store.select(workdir, "latest")

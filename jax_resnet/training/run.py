@@ -56,7 +56,7 @@ def train(
             contextlib.closing(run.progress),
         ):
             calls = CallQueue(
-                run.pipeline.devices,
+                run.steps.pipeline.devices,
                 processes,
                 interrupt,
                 steps_per_call=task.settings.train.steps_per_call,

@@ -31,7 +31,6 @@ class StartedRun:
     settings: ConfigDict  # the config, with a dtype that is not ``"auto"``
     learning_rates: list[float]  # learning rate of each epoch's last step
     steps: CompiledSteps
-    pipeline: InputPipeline
     # the state and the metrics of the unfinished epoch, on the devices
     carry: tuple[TrainState, RunningMetrics]
     metadata: RunMetadata  # the metadata so far
@@ -48,8 +47,7 @@ def start_run(
     """Builds and compiles a run while its images are decoded, and loads them.
 
     The devices are those that the config names, if they are None. The point is where to
-    resume; None starts a new run. Raises UserError if the user must change
-    something.
+    resume; None starts a new run. Raises UserError if the user must change something.
     """
     devices = _select_devices(task, devices, say)
     dtype = point and point.metadata.model["dtype"]
@@ -82,7 +80,6 @@ def start_run(
         settings,
         builder.learning_rates(),
         steps,
-        steps.pipeline,
         carry,
         metadata,
         progress,

@@ -29,6 +29,7 @@ def test_metadata_of_an_older_version_is_read(saved):
     [
         (lambda m: m["run"].pop("title"), "run.title: Field required"),
         (lambda m: m["model"].update(depth="8"), "model.depth: .*valid integer"),
+        (lambda m: m["model"].update(width=0), "model.width: .*greater than or equal"),
         (lambda m: m["history"][2].update(val_top1="much"), "history.2.val_top1"),
     ],
 )

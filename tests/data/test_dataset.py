@@ -47,6 +47,12 @@ def test_described_as_loaded(cifar100, settings, sizes):
     assert (len(loaded.train.images), len(loaded.evaluation.images)) == sizes
 
 
+def test_superclasses_are_left_out_where_a_class_has_no_image(tmp_path):
+    prepare_cifar("cifar100", tmp_path, n_train=10, n_test=10)
+    info = data.load("cifar100", data_dir=str(tmp_path)).info
+    assert (info.superclass_names, info.superclass_of) == ((), ())
+
+
 def test_slices_are_those_of_tfds(cifar100):
     expression = "test[90:]+train[25%:50%]+test[:3]"
     _, split = data.load_split("cifar100", expression, data_dir=cifar100[0])

@@ -2,11 +2,12 @@
 
 A test marked ``fault(name, few, many)`` injects one fault, and passes if nothing is
 lost. Its argument ``number``, which seeds the fault, takes ``few`` values, or ``many``
-with ``--many-faults``.
+with ``--many-faults``. CI injects each fault at least once.
 """
 
 import datetime
 import os
+import platform
 import random
 import shlex
 from collections import Counter
@@ -15,12 +16,15 @@ from pathlib import Path
 import pytest
 from command_line import interrupted
 
+from jax_resnet.checkpoint.history import installed_versions
+
 
 def pytest_generate_tests(metafunc):
     marker = metafunc.definition.get_closest_marker("fault")
     if marker and "number" in metafunc.fixturenames:
         _, few, many = marker.args
-        count = many if metafunc.config.getoption("--many-faults") else few
+        options = metafunc.config.option
+        count = many if options.many_faults else max(few, int(options.ci))
         metafunc.parametrize("number", range(count))
 
 
@@ -60,6 +64,10 @@ def pytest_terminal_summary(terminalreporter, config):
     terminalreporter.write_line(table)
     if path := config.getoption("--faults-report"):
         arguments = shlex.join(config.invocation_params.args)
-        title = f"`python -m pytest {arguments}`, {datetime.date.today()}"
+        versions = ", ".join(f"{n} {v}" for n, v in installed_versions().items())
+        title = (
+            f"`python -m pytest {arguments}`\n\n{datetime.date.today()}, "
+            f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores; {versions}"
+        )
         with Path(path).open("a") as file:
             file.write(f"{title}\n\n{table}\n\n")

@@ -79,6 +79,7 @@ def test_there_and_back(tmp_path):
         (lambda t: t.pop("layer2.0.bn1.weight"), r"no tensor 'layer2\.0\.bn1\.weight'"),
         (lambda t: t.pop("layer3.0.downsample.0.weight"), "projections"),
         (lambda t: t.update({"fc2.bias": np.ones(3)}), "'fc2.bias' has no place"),
+        (lambda t: t.update({"fc.bias": np.ones(3, int)}), "int64, not of floats"),
         (lambda t: t.update({"conv1.weight": np.ones(3)}), "16 filters"),
         (lambda t: t.update({"bn1.bias": np.ones(17)}), r"another.*stem\.norm\.bias"),
     ],
