@@ -30,7 +30,7 @@ from jax_resnet.distributed.device import select as select_device
 from jax_resnet.formats.imported import imported_metadata
 from jax_resnet.model import resnet
 from jax_resnet.model.weights import split, to_arrays
-from jax_resnet.predict import Predictor
+from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.command_line import Parser, run
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.training.metrics import RunningMetrics

@@ -18,7 +18,7 @@ from jax_resnet.distributed import device
 from jax_resnet.evaluation import report
 from jax_resnet.evaluation.figures import draw_all
 from jax_resnet.evaluation.results import compare, evaluate
-from jax_resnet.predict import Predictor
+from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.command_line import Parser, run
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.files import write_atomically

@@ -26,7 +26,7 @@ from jax_resnet.formats import (
 )
 from jax_resnet.formats.imported import imported_metadata
 from jax_resnet.formats.output import new_output, require
-from jax_resnet.predict import Predictor
+from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.command_line import Parser, run
 from jax_resnet.runtime.errors import UserError
 

@@ -14,7 +14,7 @@ from types import ModuleType
 from classifier import Classifier, default_model
 
 from jax_resnet.distributed import device
-from jax_resnet.predict import Predictor
+from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.command_line import Parser, run
 from jax_resnet.runtime.errors import UserError
 

@@ -9,7 +9,7 @@ import numpy as np
 from prediction import Prediction, top_classes
 from uploads import Fit, read
 
-from jax_resnet.predict import Predictor
+from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.errors import UserError
 
 HERE = Path(__file__).parent

@@ -10,7 +10,7 @@ from metadata_fixtures import run_metadata
 from jax_resnet.checkpoint.metadata import Architecture
 from jax_resnet.checkpoint.model_folder import StoredModel
 from jax_resnet.model import resnet, weights
-from jax_resnet.predict import Predictor
+from jax_resnet.predictor import Predictor
 
 
 @functools.cache

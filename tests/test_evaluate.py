@@ -7,7 +7,7 @@ import shutil
 import pytest
 from command_line import assert_one_line, records, run_here
 
-from jax_resnet.predict import Predictor
+from jax_resnet.predictor import Predictor
 
 SPLIT = ("--split", "test[:100]")
 

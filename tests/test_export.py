@@ -9,7 +9,7 @@ from jax_resnet import export
 from jax_resnet.checkpoint import model_folder
 from jax_resnet.distributed import device
 from jax_resnet.formats import pytorch
-from jax_resnet.predict import Predictor
+from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.errors import UserError
 
 OUTPUTS = {

@@ -14,7 +14,7 @@ from command_line import (
 )
 
 from jax_resnet.checkpoint import store
-from jax_resnet.predict import Predictor
+from jax_resnet.predictor import Predictor
 
 ONE_EPOCH = "--config.train.epochs=1"
 

@@ -6,64 +6,39 @@ It draws few numbers per image and none per pixel. Images have pixel values from
 255, as uint8 or float32, until they are normalised.
 """
 
-import inspect
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float32, Int32, Key, UInt8
-from pydantic import ConfigDict, Field, ValidationError, create_model
 
 from jax_resnet.augment import geometry
 from jax_resnet.augment.auto_augment import rand_augment, trivial_augment
 from jax_resnet.augment.color import color_jitter, normalize
 from jax_resnet.augment.erasing import cutout, random_erasing
-from jax_resnet.runtime.errors import UserError, nearest
+from jax_resnet.config import check_augmentations
 
 # Takes keys, images and the epoch; see :func:`build`.
 Augment = Callable[..., Float32[Array, "b h w c"]]
 _Function = Callable[..., Any]
 
-_MAPS: dict[str, _Function] = {
+_MAPS: dict[str, _Function] = {  # of coordinates
     "random_crop": geometry.random_crop,
     "random_flip": geometry.random_flip,
     "alternating_flip": geometry.mirror,
     "random_rotation": geometry.random_rotation,
 }
-_BEFORE_NORMALIZE: dict[str, _Function] = {
+# Their settings and places are in jax_resnet/config/augmentations.py.
+_FUNCTIONS: dict[str, _Function] = {
     **_MAPS,
     "color_jitter": color_jitter,
     "trivial_augment": trivial_augment,
     "rand_augment": rand_augment,
-}
-_AFTER_NORMALIZE: dict[str, _Function] = {
     "random_erasing": random_erasing,
     "cutout": cutout,
-}
-_FUNCTIONS = _BEFORE_NORMALIZE | _AFTER_NORMALIZE
-
-
-_STRICT = Field(strict=True)  # no text or bool for a number
-_Fraction = Annotated[float, _STRICT, Field(ge=0, le=1)]
-_Aspect = Annotated[float, _STRICT, Field(ge=0.01, le=100)]
-# The type and range of each setting.
-_SETTINGS: dict[str, Any] = {
-    "padding": Annotated[int, _STRICT, Field(ge=0, le=1024)],
-    "probability": _Fraction,
-    "degrees": Annotated[float, _STRICT, Field(ge=0, le=180)],
-    "brightness": _Fraction,
-    "contrast": _Fraction,
-    "saturation": _Fraction,
-    "area": tuple[_Fraction, _Fraction],
-    "aspect": tuple[_Aspect, _Aspect],
-    "tries": Annotated[int, _STRICT, Field(ge=1, le=100)],
-    "size": Annotated[int, _STRICT, Field(ge=1, le=1024)],
-    "bins": Annotated[int, _STRICT, Field(ge=2, le=256)],
-    "operations": Annotated[int, _STRICT, Field(ge=1, le=16)],
-    "magnitude": Annotated[int, _STRICT, Field(ge=0, le=255)],
 }
 
 
@@ -96,13 +71,9 @@ def build(
     Raises:
       UserError: A name or setting is wrong, or ``normalize`` is not where it must be.
     """
-    _check_order(transforms)
-    for name in settings:
-        _check_name(name, _FUNCTIONS)
     functions: dict[str, _Function] = {
-        name: partial(_FUNCTIONS[name], **_check_settings(name, settings.get(name, {})))
-        for name in [*transforms, *settings]
-        if name != "normalize"
+        name: partial(_FUNCTIONS[name], **checked)
+        for name, checked in check_augmentations(transforms, settings).items()
     }
     functions["normalize"] = lambda key, image: normalize(image, mean, std)
     chosen = [(name, functions[name]) for name in transforms]
@@ -153,54 +124,3 @@ def is_mirrored(
     not a key, decide whether it begins in the first epoch or in the second.
     """
     return (image.astype(jnp.int32).sum() + epoch) % 2 == 1
-
-
-def _check_order(transforms: Sequence[str]) -> None:
-    """Checks the names, and on which side of ``normalize`` they are."""
-    for name in transforms:
-        _check_name(name, [*_BEFORE_NORMALIZE, "normalize", *_AFTER_NORMALIZE])
-    if (count := transforms.count("normalize")) != 1:
-        raise UserError(
-            f"augment.transforms must have 'normalize' exactly once, not {count} times"
-        )
-    middle = transforms.index("normalize")
-    for names, before, side in (
-        (transforms[:middle], _AFTER_NORMALIZE, "after"),
-        (transforms[middle + 1 :], _BEFORE_NORMALIZE, "before"),
-    ):
-        for name in names:
-            if name in before:
-                raise UserError(
-                    f"augment.transforms: {name!r} must come {side} 'normalize'"
-                )
-
-
-def _check_name(name: str, known: Sequence[str] | Mapping[str, Any]) -> None:
-    if name not in known:
-        hint = nearest(str(name), known) or f"; known: {', '.join(known)}"
-        raise UserError(f"unknown augmentation {name!r}{hint}")
-
-
-def _check_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns all keyword arguments of an augmentation, once they are valid."""
-    fields: dict[str, Any] = {
-        parameter.name: (
-            _SETTINGS[parameter.name],
-            ... if parameter.default is parameter.empty else parameter.default,
-        )
-        for parameter in inspect.signature(_FUNCTIONS[name]).parameters.values()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
-    try:
-        model = create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
-        values = model.model_validate(dict(settings)).model_dump()
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, ("augment", name, *first["loc"])))
-        raise UserError(f"{field}: {first['msg']}") from error
-    if "magnitude" in values and values["magnitude"] >= values["bins"]:
-        raise UserError(
-            f"augment.{name}.magnitude must be less than bins, {values['bins']}, not "
-            f"{values['magnitude']}"
-        )
-    return values

@@ -2,7 +2,7 @@
 
 Each format is a module with ``write(predictor, path)`` and ``load(path, predictor)``,
 which reads back what was written for the given model. ``load`` returns a
-:class:`~jax_resnet.predict.Predictor` or, where another runtime computes, a function
+:class:`~jax_resnet.predictor.Predictor` or, where another runtime computes, a function
 from images to probabilities.
 """
 

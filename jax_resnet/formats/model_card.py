@@ -42,7 +42,7 @@ ResNet-{architecture["depth"]} of width {architecture["width"]}, with the shortc
 ## Use
 
 ```python
-from jax_resnet.predict import Predictor
+from jax_resnet.predictor import Predictor
 model = Predictor.open("DIR")  # this folder: hf download USER/NAME --local-dir DIR
 probabilities = model.predict(images)  # uint8 [n, {height}, {width}, {channels}]
 ```

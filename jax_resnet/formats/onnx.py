@@ -7,7 +7,7 @@ import numpy as np
 
 from jax_resnet import __version__
 from jax_resnet.formats import Probabilities
-from jax_resnet.predict import Predictor
+from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.files import write_atomically
 
 

@@ -53,7 +53,7 @@ def from_torch(
     """Converts a ``state_dict`` to a model. A prefix ``module.`` is dropped.
 
     Returns the architecture, from the shapes, and float32 arrays by dotted name, whose
-    shapes :class:`~jax_resnet.predict.Predictor` checks. Raises UserError if a tensor
+    shapes :class:`~jax_resnet.predictor.Predictor` checks. Raises UserError if a tensor
     is missing or superfluous, or has no floats.
     """
     tensors = {name.removeprefix("module."): array for name, array in tensors.items()}

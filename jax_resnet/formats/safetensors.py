@@ -4,7 +4,7 @@ from pathlib import Path
 
 from jax_resnet.checkpoint import model_folder
 from jax_resnet.formats import model_card
-from jax_resnet.predict import Predictor
+from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.files import write_atomically
 
 

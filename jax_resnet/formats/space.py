@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 import jax_resnet
 from jax_resnet.checkpoint import model_folder
 from jax_resnet.formats.output import require
-from jax_resnet.predict import Predictor
+from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.files import write_atomically
 

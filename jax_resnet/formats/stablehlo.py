@@ -8,7 +8,7 @@ import numpy as np
 from jax import export
 
 from jax_resnet.formats import Probabilities
-from jax_resnet.predict import Predictor
+from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.files import write_atomically
 
 _SOURCE_LOCATIONS = "jax_traceback_in_locations_limit"

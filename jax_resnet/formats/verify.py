@@ -9,7 +9,7 @@ from jax_resnet import data
 from jax_resnet.checkpoint.metadata import RunMetadata
 from jax_resnet.data import sources
 from jax_resnet.formats import Probabilities
-from jax_resnet.predict import Predictor
+from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.errors import UserError
 
 TOLERANCE = 1e-4  # of probabilities

@@ -19,7 +19,7 @@ from jax_resnet.checkpoint.metadata import Architecture
 from jax_resnet.distributed.mesh import DeviceMesh
 from jax_resnet.model import resnet
 from jax_resnet.model.weights import Weights, from_arrays
-from jax_resnet.predict import Predictor
+from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.memory import memory_bytes
 from jax_resnet.training.compiled import CompiledSteps
@@ -229,9 +229,6 @@ class RunBuilder:
         settings, info = self.settings, self.dataset.info
         augmentations = settings.augment.to_dict()
         transforms = augmentations.pop("transforms")
-        for name, group in augmentations.items():
-            if not isinstance(group, dict):
-                raise UserError(f"augment.{name} must be a group of settings")
         teacher = None
         if self.teacher is not None:
             distill = settings.distill

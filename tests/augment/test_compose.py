@@ -1,6 +1,8 @@
 """The composition of augmentations, and what it refuses."""
 
+import inspect
 import math
+from inspect import Parameter
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ from augment_fixtures import (
 )
 from scipy import stats
 
+from jax_resnet import config
 from jax_resnet.augment import compose
 from jax_resnet.augment.color import normalize
 from jax_resnet.runtime.errors import UserError
@@ -93,10 +96,11 @@ def test_bad_transforms(transforms, message):
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("random_crop", {}, "random_crop.padding: Field required"),
-        ("random_crop", {"padding": 4, "pad": 4}, "random_crop.pad: Extra inputs"),
-        ("random_flip", {"probability": math.nan}, "less than or equal to 1"),
-        ("random_flip", {"probability": "0.5"}, "should be a valid number"),
+        ("random_crop", {}, "random_crop.padding is missing"),
+        ("random_crop", {"pad": 4}, "no setting 'pad'; did you mean 'padding'"),
+        ("random_flip", {"probability": math.nan}, "must be a finite number"),
+        ("random_flip", {"probability": "0.5"}, "must be of type float"),
+        ("random_erasing", {"probability": 0.5, "area": (0.1, 2)}, "at most 1"),
         ("rand_augment", {"bins": 5}, "magnitude must be less than bins, 5, not 9"),
         ("cutuot", {"size": 1}, "unknown augmentation 'cutuot'; did you mean 'cutout'"),
     ],
@@ -106,6 +110,17 @@ def test_bad_settings(name, settings, message):
     with pytest.raises(UserError, match=message) as error:
         compose.build(["normalize"], {name: settings}, **CONSTANTS)
     assert "\n" not in str(error.value)
+
+
+def test_every_setting_has_its_range():
+    for name, function in compose._FUNCTIONS.items():
+        parameters = inspect.signature(function).parameters.values()
+        keywords = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+        fields = config.AUGMENTATIONS[name]
+        assert fields.keys() == keywords.keys()
+        for setting, field in fields.items():
+            default = keywords[setting].default
+            assert field.default == (None if default is Parameter.empty else default)
 
 
 def test_whole_numbers_and_lists_are_as_good():

@@ -8,7 +8,7 @@ from format_fixtures import make_predictor, random_images, same_arrays
 
 from jax_resnet.checkpoint import model_folder
 from jax_resnet.checkpoint.digests import digest_json
-from jax_resnet.predict import Predictor
+from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.errors import UserError
 
 

@@ -11,7 +11,7 @@ from damages import GARBAGE, files_in, refused, splice
 
 from jax_resnet.checkpoint import store
 from jax_resnet.checkpoint.store import Checkpoint
-from jax_resnet.predict import Predictor
+from jax_resnet.predictor import Predictor
 
 pytestmark = pytest.mark.slow  # for the run that the tests change
 

@@ -14,7 +14,7 @@ from command_line import (
     run_here,
 )
 
-from jax_resnet.predict import Predictor
+from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.lock import workdir_lock
 
 

@@ -9,7 +9,7 @@ from format_fixtures import make_predictor, random_images, same_arrays
 from safetensors.numpy import load_file, save_file
 
 from jax_resnet.formats import pytorch
-from jax_resnet.predict import Predictor
+from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.errors import UserError
 
 

@@ -15,7 +15,7 @@ from format_fixtures import make_predictor, same_arrays
 
 from jax_resnet.checkpoint import model_folder
 from jax_resnet.formats import space
-from jax_resnet.predict import Predictor
+from jax_resnet.predictor import Predictor
 
 pytest.importorskip("gradio", reason="the extra 'serve' is not installed")
 

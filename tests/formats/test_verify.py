@@ -7,7 +7,7 @@ from format_fixtures import make_predictor, random_images
 from metadata_fixtures import run_metadata
 
 from jax_resnet.formats import verify
-from jax_resnet.predict import Predictor
+from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.errors import UserError
 
 IMAGES = random_images(make_predictor(), 8)

@@ -10,7 +10,7 @@ from jax import export
 
 from jax_resnet.checkpoint import store
 from jax_resnet.formats import stablehlo
-from jax_resnet.predict import Predictor
+from jax_resnet.predictor import Predictor
 
 pytestmark = pytest.mark.gpu
 

@@ -11,7 +11,7 @@ from classifier import Classifier
 from format_fixtures import make_predictor
 
 from jax_resnet.checkpoint import model_folder
-from jax_resnet.predict import Predictor
+from jax_resnet.predictor import Predictor
 
 REPORT = {
     **{"step": 9, "n": 100, "dataset": "grey", "split": "test", "loss": 1.0},

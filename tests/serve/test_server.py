@@ -10,7 +10,7 @@ import pytest
 from format_fixtures import make_predictor
 from over_http import data_url, fetch, png, post, request
 
-from jax_resnet.predict import Predictor
+from jax_resnet.predictor import Predictor
 
 pytestmark = pytest.mark.slow
 BROKEN = (OSError, http.client.HTTPException)  # by the server

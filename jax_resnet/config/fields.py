@@ -1,25 +1,13 @@
-"""Loads, checks and compares configs.
-
-A config is a locked ``ConfigDict``, returned by ``get_config()`` of a Python file such
-as ``configs/resnet56.py``, where every field is explained. A run keeps it as JSON.
-"""
+"""The fields of a config: their types and ranges, and whether a run may change them."""
 
 import enum
-import json
-import os
 import re
-import runpy
 import sys
-import textwrap
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from absl import flags
-from flax.traverse_util import flatten_dict
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from jax_resnet.runtime.errors import UserError, nearest
 
@@ -35,7 +23,6 @@ class Resume(enum.Enum):
 NEVER, IF_ACCEPTED, ALWAYS = Resume
 # No file name has such characters, and a line break would make two lines of one.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-_OVERRIDE = re.compile(r"--?(?:no)?config\.(?P<field>[^=]*)")
 
 
 @dataclass(frozen=True)
@@ -49,15 +36,24 @@ class Field:
     below: int | float | None = None  # a number that the value must not reach
     choices: tuple[str, ...] = ()  # the texts allowed; any, if there are none
     default: Any = None  # for kept configs older than the field, as in JSON
+    each: "Field | None" = None  # the values that the parts of a tuple may have
+    length: int | None = None  # of a tuple; any, if it is None
 
     def problem(self, value: Any) -> str | None:
         """Returns what the value should be, or None if it is that."""
-        allowed: Any = (int, float) if self.type is float else self.type
+        wider: dict[type, Any] = {float: (int, float), tuple: (tuple, list)}
         is_bool = isinstance(value, bool)  # which is an int to Python
-        if not isinstance(value, allowed) or is_bool != (self.type is bool):
+        if is_bool != (self.type is bool) or not isinstance(
+            value, wider.get(self.type, self.type)
+        ):
             return f"of type {self.type.__name__}"
         if self.type is str and _UNPRINTABLE.search(value):
             return "printable text"
+        if self.length is not None and len(value) != self.length:
+            return f"of {self.length} values"
+        if self.each is not None:
+            problems = filter(None, map(self.each.problem, value))
+            return next((f"a tuple, each {problem}" for problem in problems), None)
         if self.type is float and not abs(value) <= sys.float_info.max:
             return "a finite number"
         if self.choices and value not in self.choices:
@@ -70,8 +66,13 @@ class Field:
             return f"less than {self.below}"
         return None
 
+    def converted(self, value: Any) -> Any:
+        """Returns a valid value in the type of the field."""
+        parts = map(self.each.converted, value) if self.each else value
+        return self.type(parts)
 
-# All but the settings of augmentations, which augment/compose.py checks.
+
+# All but the settings of augmentations, see jax_resnet/config/augmentations.py.
 FIELDS = {
     "seed": Field(int, least=0, most=2**32 - 1),
     "model.depth": Field(int, most=2000),
@@ -136,13 +137,6 @@ FIELDS = {
     "train.compilation_cache": Field(str, ALWAYS),
     "checkpoint.keep_latest": Field(int, ALWAYS, least=2),
 }
-_DEFAULTS = {
-    **{n: field.default for n, field in FIELDS.items() if field.default is not None},
-    "augment.trivial_augment.bins": 31,
-    "augment.rand_augment.operations": 2,
-    "augment.rand_augment.magnitude": 9,
-    "augment.rand_augment.bins": 31,
-}
 
 
 def check(fields: Mapping[str, Any]) -> None:
@@ -160,9 +154,6 @@ def check(fields: Mapping[str, Any]) -> None:
             raise UserError(f"config has no field {name!r}: see configs/resnet56.py")
         if problem := field.problem(fields[name]):
             raise UserError(f"{name} must be {problem}, not {fields[name]!r}")
-    transforms = fields["augment.transforms"]
-    if not all(isinstance(name, str) for name in transforms):
-        raise UserError(f"augment.transforms must be names, not {transforms!r}")
     warmup, epochs = fields["optimizer.warmup_epochs"], fields["train.epochs"]
     if warmup >= epochs:
         problem = f"must be less than train.epochs, {epochs}, not {warmup}"
@@ -175,107 +166,13 @@ def resume_rule(name: str) -> Resume:
     return FIELDS[name].resume if name in FIELDS else unlisted
 
 
-def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
-    """Returns the locked config that a file's ``get_config()`` makes, with overrides.
-
-    The file's own folder is importable while it runs, so that a config can build on its
-    neighbours. Overrides are arguments such as ``--config.train.epochs=3``. Raises
-    UserError if the file is no config, or an override is wrong.
-    """
-    config = _run(Path(path))
-    for argument in overrides:
-        config = _overridden(config, argument)
-    check(flatten(config))
-    return config.lock()
-
-
-def _run(path: Path) -> ConfigDict:
-    # Unlike Path.is_file, os.path.isfile takes names of any length.
-    if path.suffix != ".py" or not os.path.isfile(path):  # noqa: PTH113
-        raise UserError(f"no config file {str(path)!r}: try configs/resnet56.py")
-    sys.path.insert(0, str(path.resolve().parent))
-    try:
-        config = runpy.run_path(str(path))["get_config"]()
-        if type(config) is not ConfigDict:
-            raise TypeError(f"get_config() must return a ConfigDict, not {config!r}")
-        to_json(config)  # a run keeps it
-    except (Exception, SystemExit) as error:
-        raise UserError(
-            f"config {str(path)!r} fails: {type(error).__name__}: {_one_line(error)}"
-        ) from error
-    finally:
-        sys.path.pop(0)
-    return config
-
-
-def _overridden(config: ConfigDict, argument: str) -> ConfigDict:
-    match = _OVERRIDE.fullmatch(argument.split("=", 1)[0])
-    if not match:
-        raise UserError(
-            f"unexpected argument {argument!r}; fields are set as in --config.seed=1"
-        )
-    name, fields = match["field"], flatten(config)
-    if name not in fields:
-        inside = [field for field in fields if field.startswith(name + ".")]
-        hint = f": it is a group, set {inside[0]}" if inside else nearest(name, fields)
-        raise UserError(f"config has no field {name!r}{hint}")
-    values, argv = flags.FlagValues(), ["train", argument]
-    try:
-        config_flags.DEFINE_config_dict(
-            "config", config, flag_values=values, sys_argv=argv
-        )
-        values(argv)
-        to_json(values.config)
-    except Exception as error:  # the parsers of literals raise many kinds
-        raise UserError(f"cannot set the config: {_one_line(error)}") from error
-    return values.config
-
-
-def with_dtype(config: ConfigDict, dtype: str) -> ConfigDict:
-    """Returns the config with a compute dtype in place of ``"auto"``."""
-    config = ConfigDict(config.to_dict())
-    if config.model.dtype == "auto":
-        config.model.dtype = dtype
-    return config.lock()
-
-
-def to_json(config: ConfigDict) -> dict[str, Any]:
-    """Returns nested dictionaries, with lists in place of tuples."""
-    return json.loads(json.dumps(config.to_dict(), sort_keys=True))
-
-
 def flatten(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
     """Returns the fields by dotted name."""
     nested = config.to_dict() if isinstance(config, ConfigDict) else config
-    return flatten_dict(nested, sep=".")
-
-
-def kept_fields(kept: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the fields of a kept run's config, which may be of an older version."""
-    fields = {**_DEFAULTS, **flatten(kept)}
-    fields.pop("train.max_skipped_steps", None)  # there is no such field any more
-    if "augment.recipe" in fields:  # as augment.transforms was called
-        fields["augment.transforms"] = fields.pop("augment.recipe")
+    fields: dict[str, Any] = {}
+    for name, value in nested.items():
+        if isinstance(value, Mapping):
+            fields |= {f"{name}.{inner}": v for inner, v in flatten(value).items()}
+        else:
+            fields[name] = value
     return fields
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, str]:
-    """Returns each field that differs between two kept configs, and how, in words."""
-    before, after = kept_fields(old), kept_fields(new)
-    lines = {}
-    for name in sorted(before.keys() | after.keys()):
-        values = [fields.get(name, "absent") for fields in (before, after)]
-        if values[0] != values[1]:
-            was, now = (textwrap.shorten(repr(value), 200) for value in values)
-            lines[name] = f"{name} was {was} and is {now}"
-    return lines
-
-
-def fingerprint(config: Mapping[str, Any], ignored: Sequence[str] = ()) -> int:
-    """Returns a checksum of a config's fields, but for the ``ignored`` ones."""
-    fields = {n: v for n, v in flatten(config).items() if n not in ignored}
-    return zlib.crc32(json.dumps(fields, sort_keys=True).encode())
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -8,7 +8,7 @@ from format_fixtures import make_predictor, random_images
 from scipy.special import softmax
 
 from jax_resnet.model import resnet, weights
-from jax_resnet.predict import Predictor
+from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.errors import UserError
 
 

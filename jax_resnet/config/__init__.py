@@ -1,0 +1,41 @@
+"""Loads, checks, prints and compares configs.
+
+A config is a locked ``ConfigDict``, returned by ``get_config()`` of a Python file such
+as ``configs/resnet56.py``, where every field is explained. A run keeps it as JSON.
+Nothing here imports JAX, so that a wrong argument is answered at once.
+"""
+
+from jax_resnet.config.augmentations import AUGMENTATIONS, check_augmentations
+from jax_resnet.config.fields import (
+    FIELDS,
+    Field,
+    Resume,
+    check,
+    flatten,
+    resume_rule,
+)
+from jax_resnet.config.kept import (
+    differences,
+    fingerprint,
+    kept_fields,
+    to_json,
+    with_dtype,
+)
+from jax_resnet.config.loading import load
+
+__all__ = [
+    "AUGMENTATIONS",
+    "FIELDS",
+    "Field",
+    "Resume",
+    "check",
+    "check_augmentations",
+    "differences",
+    "fingerprint",
+    "flatten",
+    "kept_fields",
+    "load",
+    "resume_rule",
+    "to_json",
+    "with_dtype",
+]

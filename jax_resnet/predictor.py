@@ -1,0 +1,201 @@
+"""Class probabilities of images from a trained model."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.special
+from jaxtyping import Array, Float, Float32, UInt8
+
+from jax_resnet.augment.color import normalize
+from jax_resnet.checkpoint import model_folder, store
+from jax_resnet.checkpoint.digests import digest_arrays
+from jax_resnet.checkpoint.metadata import RunMetadata
+from jax_resnet.checkpoint.model_folder import StoredModel
+from jax_resnet.checkpoint.temperature import read_temperature
+from jax_resnet.distributed import device
+from jax_resnet.model import resnet
+from jax_resnet.model.weights import Weights, from_arrays, merge, split, to_arrays
+from jax_resnet.runtime.errors import UserError
+
+# The fastest batch sizes in benchmarks/evaluation.py. On a CPU, activations of larger
+# batches do not fit into the caches.
+_BATCH_SIZES = {"gpu": 500, "cpu": 32}
+
+
+class Predictor:
+    """A trained model that classifies uint8 images.
+
+    :meth:`open` makes one from a run directory or an exported folder. All methods that
+    take images raise UserError if the images do not have the model's shape.
+
+    Args:
+        stored: the weights in host memory, with the metadata of the training run.
+        batch_size: images per call of the network; affects speed and memory only. By
+            default it is what is fast on the device.
+        source: the directory that the model was read from.
+
+    Raises:
+        UserError: if the arrays do not fit the architecture.
+    """
+
+    def __init__(
+        self,
+        stored: StoredModel,
+        *,
+        batch_size: int | None = None,
+        source: Path | None = None,
+    ):
+        self.stored = stored
+        self.metadata = stored.metadata
+        self.info = stored.metadata.dataset  # that the model was trained on
+        self.step = stored.step
+        self.temperature = stored.temperature  # divides the logits before the softmax
+        self.source = source
+        on_cpu = device.current().platform == "cpu"
+        self._batch_size = batch_size or _BATCH_SIZES["cpu" if on_cpu else "gpu"]
+        self._threads = len(os.sched_getaffinity(0)) if on_cpu else 2
+        # Without numbers: those are in the stored arrays.
+        self._graphdef, params, batch_stats = jax.eval_shape(
+            lambda: split(resnet.initialize(None, **stored.metadata.model))
+        )
+        template = {"state": {"params": params, "batch_stats": batch_stats}}
+        self._weights = Weights(**from_arrays(template, stored.arrays)["state"])
+        self._logits = partial(jax.jit(self._compute_logits), self._weights)
+        self._explain = partial(jax.jit(self._compute_explanation), self._weights)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        checkpoint: str = "best",
+        *,
+        batch_size: int | None = None,
+    ) -> "Predictor":
+        """Opens a checkpoint of a run directory, or the model of an exported folder.
+
+        The checkpoint is ``best``, ``latest`` or a step. Raises UserError if there is
+        no such model, or it is damaged.
+        """
+        path = Path(path)
+        if model_folder.is_model_folder(path):
+            stored = model_folder.read(path)
+            if checkpoint not in ("best", "latest", str(stored.step)):
+                raise UserError(
+                    f"--checkpoint {checkpoint} is not in {str(path)!r}: the folder "
+                    f"holds one model, of step {stored.step}"
+                )
+        else:
+            chosen = store.select(path, checkpoint)
+            stored = StoredModel(
+                RunMetadata.from_json(chosen.metadata),
+                chosen.arrays("model"),
+                chosen.step,
+                read_temperature(path, chosen.step),
+            )
+        return cls(stored, batch_size=batch_size, source=path)
+
+    @property
+    def params(self) -> dict[str, np.ndarray]:
+        """Float32 parameters by dotted name, such as ``head.kernel``."""
+        return to_arrays(self._weights.params)
+
+    @property
+    def batch_stats(self) -> dict[str, np.ndarray]:
+        """Float32 running statistics of BatchNorm by dotted name."""
+        return to_arrays(self._weights.batch_stats)
+
+    def describe(self) -> str:
+        """Returns the source, title, step and weights' digest in one line."""
+        digest = digest_arrays(self.stored.arrays)[:12]
+        title = self.metadata.run.title
+        return f"{self.source}: {title}, step {self.step}, SHA-256 {digest}"
+
+    def predict(
+        self, images: UInt8[np.ndarray, "n h w c"]
+    ) -> Float[np.ndarray, "n classes"]:
+        """Returns temperature-scaled class probabilities of any number of images."""
+        return self._softmax(self.logits(images))
+
+    def logits(
+        self, images: UInt8[np.ndarray, "n h w c"]
+    ) -> Float[np.ndarray, "n classes"]:
+        """Returns the float32 logits of any number of images."""
+        (logits,) = self._in_batches(lambda batch: (self._logits(batch),), images)
+        return logits
+
+    def explain(
+        self, images: UInt8[np.ndarray, "n h w c"]
+    ) -> tuple[Float[np.ndarray, "n classes"], Float[np.ndarray, "n h4 w4 classes"]]:
+        """Returns class probabilities and class-activation maps.
+
+        The maps (Zhou et al. 2016, equation 2) are float32 and have a quarter of the
+        image's resolution. The mean of a class's map is its logit without the bias.
+        """
+        logits, maps = self._in_batches(self._explain, images)
+        return self._softmax(logits), maps
+
+    def probabilities(
+        self, images: UInt8[Array, "n h w c"]
+    ) -> Float32[Array, "n classes"]:
+        """Computes what :meth:`predict` does, under JAX transformations."""
+        return jax.nn.softmax(self._logits(images) / self.temperature)
+
+    def forward(self, images: Float32[Array, "n h w c"]) -> Float32[Array, "n classes"]:
+        """Computes logits of normalised images, under JAX transformations.
+
+        The weights become constants of the transformed function.
+        """
+        return self._network(jax.tree.map(np.asarray, self._weights))(images)
+
+    def _network(self, weights: Weights) -> resnet.ResNet:
+        return merge(self._graphdef, weights.params, weights.batch_stats)
+
+    def _normalize(self, images: jax.Array) -> jax.Array:
+        return normalize(images, mean=self.info.mean, std=self.info.std)
+
+    def _compute_logits(self, weights: Weights, images: jax.Array) -> jax.Array:
+        return self._network(weights)(self._normalize(images))
+
+    def _compute_explanation(
+        self, weights: Weights, images: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        network = self._network(weights)
+        features = network.features(self._normalize(images)).astype(jnp.float32)
+        maps = features @ network.head.kernel[...]
+        return network.head(features.mean(axis=(1, 2))), maps
+
+    def _softmax(self, logits: np.ndarray) -> np.ndarray:
+        return scipy.special.softmax(logits / self.temperature, axis=-1)
+
+    def _in_batches(
+        self, function: Callable[[Any], tuple[jax.Array, ...]], images: np.ndarray
+    ) -> list[np.ndarray]:
+        if images.shape[1:] != self.info.image_shape:
+            raise UserError(
+                f"the model takes images of shape {self.info.image_shape}, "
+                f"not {images.shape[1:]}"
+            )
+        # Each batch size is compiled, so small inputs are padded to a power of two.
+        size = min(self._batch_size, 1 << max(0, len(images) - 1).bit_length())
+
+        def compute(start: int) -> list[np.ndarray]:
+            batch = images[start : start + size]
+            padded = np.pad(batch, [(0, size - len(batch)), (0, 0), (0, 0), (0, 0)])
+            return [np.asarray(part) for part in function(padded)]
+
+        if len(images) <= size:
+            return [part[: len(images)] for part in compute(0)]
+        # On a CPU, several batches at a time keep all cores busy. On a GPU, the next
+        # batch is copied while one is computed.
+        with ThreadPoolExecutor(self._threads) as pool:
+            outputs = list(pool.map(compute, range(0, len(images), size)))
+        return [
+            np.concatenate(parts)[: len(images)] for parts in zip(*outputs, strict=True)
+        ]
