@@ -4,27 +4,22 @@ import argparse
 import json
 import os
 import re
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jax_resnet import data
 from jax_resnet.checkpoint.model_folder import is_model_folder
 from jax_resnet.checkpoint.temperature import save_temperature
 from jax_resnet.distributed import device
 from jax_resnet.evaluation import report
 from jax_resnet.evaluation.figures import draw_all
-from jax_resnet.evaluation.results import compare, evaluate
-from jax_resnet.predictor import Predictor
+from jax_resnet.evaluation.results import compare
+from jax_resnet.evaluation.run import Evaluation, evaluate_run
 from jax_resnet.runtime.command_line import Parser, run
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.files import write_atomically
-
-# The JSON report, whether each image is classified correctly, and the data.
-_Model = tuple[dict[str, Any], np.ndarray, data.DatasetInfo, data.Split]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,12 +35,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     models = []
     for workdir in options.workdir:
         print(f"{workdir}:")
-        models.append(_evaluate(workdir, options))
+        models.append(
+            evaluate_run(
+                workdir,
+                options.split,
+                checkpoint=options.checkpoint,
+                data_dir=options.data_dir,
+                batch_size=options.batch_size,
+            )
+        )
         print()
     if len(models) == 1:
-        content, _, info, split = models[0]
+        content = models[0].report
         page = report.render(content, pictures=output.stem)
-        pictures = draw_all(content, info, split.images)
+        pictures = draw_all(content, models[0].info, models[0].split.images)
     else:
         content = _compare(options, models)
         page, pictures = report.render_comparison(content), {}
@@ -116,79 +119,28 @@ def _parser() -> Parser:
     return parser
 
 
-def _compare(options: argparse.Namespace, models: Sequence[_Model]) -> dict[str, Any]:
+def _compare(
+    options: argparse.Namespace, models: Sequence[Evaluation]
+) -> dict[str, Any]:
     """Returns the JSON of a comparison."""
     names = [str(workdir) for workdir in options.workdir]
-    reports, correct, infos, splits = zip(*models, strict=True)
-    for name, info, split in zip(names, infos, splits, strict=True):
-        if info != infos[0] or not np.array_equal(split.images, splits[0].images):
+    first = models[0]
+    for name, one in zip(names, models, strict=True):
+        same_images = np.array_equal(one.split.images, first.split.images)
+        if one.info != first.info or not same_images:
             raise UserError(
                 f"{name} was evaluated on other images than {names[0]}: compare models "
                 "of one data set"
             )
     return {
-        "dataset": infos[0].name,
+        "dataset": first.info.name,
         "split": options.split,
         "models": [
-            {"workdir": name, **one} for name, one in zip(names, reports, strict=True)
+            {"workdir": name, **one.report}
+            for name, one in zip(names, models, strict=True)
         ],
-        **compare(names, correct),
+        **compare(names, [one.correct for one in models]),
     }
-
-
-def _evaluate(workdir: Path, options: argparse.Namespace) -> _Model:
-    """Evaluates one model and prints its main metrics."""
-    started = time.monotonic()
-    predictor = Predictor.open(
-        workdir, options.checkpoint, batch_size=options.batch_size
-    )
-    metadata, name = predictor.metadata, device.describe(device.current())
-    info, split = _load_split(predictor, options.split, options.data_dir)
-    ready = time.monotonic()
-    logits = predictor.logits(split.images)
-    print(
-        f"{metadata.run.title}, {options.checkpoint} checkpoint: epoch "
-        f"{len(metadata.history)}, step {predictor.step}, selected on "
-        f"{metadata.run.eval_name}\n{info.name} {options.split} on {name}: ready in "
-        f"{ready - started:.1f} s, evaluated in {time.monotonic() - ready:.1f} s\n"
-    )
-    held_out = None
-    if metadata.config["data"]["holdout"] and options.split != data.HOLDOUT:
-        _, others = _load_split(predictor, data.HOLDOUT, options.data_dir)
-        held_out = predictor.logits(others.images), others.labels
-    as_json = {
-        "title": metadata.run.title,
-        "checkpoint": options.checkpoint,
-        "step": predictor.step,
-        "epoch": len(metadata.history),
-        "selected_on": metadata.run.eval_name,
-        "dataset": info.name,
-        "split": options.split,
-        "device": name,
-        **evaluate(logits, split.labels, info, split=options.split, held_out=held_out),
-    }
-    print(report.render_headline(as_json), flush=True)
-    return as_json, logits.argmax(axis=1) == split.labels, info, split
-
-
-def _load_split(
-    predictor: Predictor, split: str, data_dir: str | None
-) -> tuple[data.DatasetInfo, data.Split]:
-    settings = predictor.metadata.config["data"]
-    info, images = data.load_split(
-        settings["name"],
-        split,
-        data_dir=data_dir or settings["dir"] or None,
-        cache_dir=settings["cache_dir"] or None,
-        train_split=settings["train_split"],
-        holdout=settings["holdout"],
-    )
-    if info.class_names != predictor.info.class_names:
-        raise UserError(
-            f"the data has {info.num_classes} classes that are not the model's "
-            f"{predictor.info.num_classes}: check --data-dir"
-        )
-    return info, images
 
 
 if __name__ == "__main__":

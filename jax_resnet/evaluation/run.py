@@ -1,0 +1,93 @@
+"""Evaluates a checkpoint of a run on a split of its data."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from jax_resnet import data
+from jax_resnet.distributed import device
+from jax_resnet.evaluation import report
+from jax_resnet.evaluation.results import evaluate
+from jax_resnet.predictor import Predictor
+from jax_resnet.runtime.errors import UserError
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The results of a model on a split, and the images they are of."""
+
+    report: dict[str, Any]  # for JSON
+    correct: Bool[np.ndarray, " n"]  # whether each image is classified correctly
+    info: data.DatasetInfo
+    split: data.Split
+
+
+def evaluate_run(
+    path: Path,
+    split: str,
+    *,
+    checkpoint: str = "best",
+    data_dir: str | None = None,
+    batch_size: int | None = None,
+    verbose: bool = True,
+) -> Evaluation:
+    """Evaluates a run directory or an exported folder on JAX's default device.
+
+    The split is a TFDS expression or ``holdout``. ``verbose`` prints the main metrics.
+    Raises UserError if there is no such model, or its data cannot be loaded.
+    """
+    started = time.monotonic()
+    predictor = Predictor.open(path, checkpoint, batch_size=batch_size)
+    metadata, name = predictor.metadata, device.describe(device.current())
+    info, images = _load_split(predictor, split, data_dir)
+    ready = time.monotonic()
+    logits = predictor.logits(images.images)
+    seconds = time.monotonic() - ready
+    held_out = None
+    if metadata.config["data"]["holdout"] and split != data.HOLDOUT:
+        _, others = _load_split(predictor, data.HOLDOUT, data_dir)
+        held_out = predictor.logits(others.images), others.labels
+    as_json = {
+        "title": metadata.run.title,
+        "checkpoint": checkpoint,
+        "step": predictor.step,
+        "epoch": len(metadata.history),
+        "selected_on": metadata.run.eval_name,
+        "dataset": info.name,
+        "split": split,
+        "device": name,
+        **evaluate(logits, images.labels, info, split=split, held_out=held_out),
+    }
+    if verbose:
+        print(
+            f"{metadata.run.title}, {checkpoint} checkpoint: epoch "
+            f"{len(metadata.history)}, step {predictor.step}, selected on "
+            f"{metadata.run.eval_name}\n{info.name} {split} on {name}: ready in "
+            f"{ready - started:.1f} s, evaluated in {seconds:.1f} s\n"
+        )
+        print(report.render_headline(as_json), flush=True)
+    return Evaluation(as_json, logits.argmax(axis=1) == images.labels, info, images)
+
+
+def _load_split(
+    predictor: Predictor, split: str, data_dir: str | None
+) -> tuple[data.DatasetInfo, data.Split]:
+    settings = predictor.metadata.config["data"]
+    info, images = data.load_split(
+        settings["name"],
+        split,
+        data_dir=data_dir or settings["dir"] or None,
+        cache_dir=settings["cache_dir"] or None,
+        train_split=settings["train_split"],
+        holdout=settings["holdout"],
+    )
+    if info.class_names != predictor.info.class_names:
+        raise UserError(
+            f"the data has {info.num_classes} classes that are not the model's "
+            f"{predictor.info.num_classes}: check --data-dir"
+        )
+    return info, images
