@@ -8,15 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from jax_resnet.checkpoint.model_folder import is_model_folder
-from jax_resnet.checkpoint.temperature import save_temperature
-from jax_resnet.distributed import device
-from jax_resnet.evaluation import report
-from jax_resnet.evaluation.figures import draw_all
-from jax_resnet.evaluation.results import compare
-from jax_resnet.evaluation.run import Evaluation, evaluate_run
 from jax_resnet.runtime.command_line import Parser, run
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.files import write_atomically
@@ -31,28 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     is_writable = os.access(output if output.exists() else output.parent, os.W_OK)
     if options.output and not is_writable:
         raise UserError(f"cannot write {output}: name another file with --output")
-    device.cache_compilations("", device.select(options.device))
-    models = []
-    for workdir in options.workdir:
-        print(f"{workdir}:")
-        models.append(
-            evaluate_run(
-                workdir,
-                options.split,
-                checkpoint=options.checkpoint,
-                data_dir=options.data_dir,
-                batch_size=options.batch_size,
-            )
-        )
-        print()
-    if len(models) == 1:
-        content = models[0].report
-        page = report.render(content, pictures=output.stem)
-        pictures = draw_all(content, models[0].info, models[0].split.images)
-    else:
-        content = _compare(options, models)
-        page, pictures = report.render_comparison(content), {}
-        print(page)
+    content, page, pictures = _evaluate(options, output.stem)
     if not is_writable:
         print(f"not written, as {output.parent} is read-only: use --output")
         return 0
@@ -63,18 +33,59 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, picture in pictures.items():
             output.with_suffix("").mkdir(exist_ok=True)
             write_atomically(output.with_suffix("") / name, picture)
-    workdir = options.workdir[0]
-    # The files of an exported folder have digests, so its temperature is final.
-    may_save = os.access(workdir, os.W_OK) and not is_model_folder(workdir)
-    if len(models) == 1 and may_save:
-        fitted = content["calibration"]
-        save_temperature(
-            workdir,
-            step=content["step"],
-            temperature=fitted["temperature"],
-            fitted_on=fitted["fitted_on"],
-        )
+    if len(options.workdir) == 1:
+        _save_temperature(options.workdir[0], content)
     return 0
+
+
+def _evaluate(
+    options: argparse.Namespace, name: str
+) -> tuple[dict[str, Any], str, dict[str, bytes]]:
+    """Evaluates the models; returns the JSON, the page of this name, its pictures."""
+    # These take seconds, so the arguments are checked before.
+    from jax_resnet.distributed import device
+    from jax_resnet.evaluation import report
+    from jax_resnet.evaluation.figures import draw_all
+    from jax_resnet.evaluation.run import compare_runs, evaluate_run
+
+    device.cache_compilations("", device.select(options.device))
+    models = []
+    for workdir in options.workdir:
+        print(f"{workdir}:")
+        evaluation = evaluate_run(
+            workdir,
+            options.split,
+            checkpoint=options.checkpoint,
+            data_dir=options.data_dir,
+            batch_size=options.batch_size,
+        )
+        models.append((str(workdir), evaluation))
+        print()
+    if len(models) == 1:
+        ((_, one),) = models
+        pictures = draw_all(one.report, one.info, one.split.images)
+        return one.report, report.render(one.report, pictures=name), pictures
+    comparison = compare_runs(models, options.split)
+    page = report.render_comparison(comparison)
+    print(page)
+    return comparison, page, {}
+
+
+def _save_temperature(workdir: Path, content: dict[str, Any]) -> None:
+    """Keeps the fitted temperature with a run, if it can be written."""
+    from jax_resnet.checkpoint.model_folder import is_model_folder
+    from jax_resnet.checkpoint.temperature import save_temperature
+
+    # The files of an exported folder have digests, so its temperature is final.
+    if is_model_folder(workdir) or not os.access(workdir, os.W_OK):
+        return
+    fitted = content["calibration"]
+    save_temperature(
+        workdir,
+        step=content["step"],
+        temperature=fitted["temperature"],
+        fitted_on=fitted["fitted_on"],
+    )
 
 
 def _default_output(options: argparse.Namespace) -> Path:
@@ -117,30 +128,6 @@ def _parser() -> Parser:
     )
     parser.add_argument("--device", default="auto", help="auto, gpu or cpu")
     return parser
-
-
-def _compare(
-    options: argparse.Namespace, models: Sequence[Evaluation]
-) -> dict[str, Any]:
-    """Returns the JSON of a comparison."""
-    names = [str(workdir) for workdir in options.workdir]
-    first = models[0]
-    for name, one in zip(names, models, strict=True):
-        same_images = np.array_equal(one.split.images, first.split.images)
-        if one.info != first.info or not same_images:
-            raise UserError(
-                f"{name} was evaluated on other images than {names[0]}: compare models "
-                "of one data set"
-            )
-    return {
-        "dataset": first.info.name,
-        "split": options.split,
-        "models": [
-            {"workdir": name, **one.report}
-            for name, one in zip(names, models, strict=True)
-        ],
-        **compare(names, [one.correct for one in models]),
-    }
 
 
 if __name__ == "__main__":

@@ -1,47 +1,48 @@
-"""Trains a model: ``python -m jax_resnet.train --config configs/resnet56.py``."""
+"""Trains a model: ``python -m jax_resnet.train --config resnet56``."""
 
+import argparse
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from jax_resnet import config
-from jax_resnet.distributed import processes
-from jax_resnet.distributed.processes import Processes
-from jax_resnet.runtime.command_line import Parser, run
+from jax_resnet.runtime.command_line import Parser, parse_seeds, run
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.signals import Interrupt
-from jax_resnet.training.run import train
-from jax_resnet.training.seeds import parse_seeds, train_seeds
-from jax_resnet.training.task import Task
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Runs the command line; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options, overrides = _parser().parse_known_args(arguments)
-    address = (options.coordinator, options.num_processes, options.process_id)
-    if len({part is None for part in address}) > 1:
-        raise UserError("--coordinator, --num-processes and --process-id go together")
-    distributed = options.distributed or options.coordinator is not None
-    if options.seeds is not None and distributed:
-        raise UserError("--seeds is for one process: start a run for each seed")
+    address = _check_processes(options)
+    seeds = None if options.seeds is None else parse_seeds(options.seeds)
     settings = config.load(options.config, overrides)
+    if options.print_config:
+        print(config.render(settings), end="")
+        return 0
     name = Path(options.config).stem
-    workdir = Path(options.workdir or Path("runs") / name)
     # Without the workdir: the record lies in it, and stays true where it is moved.
     command = shlex.join(
         ["python", "-m", "jax_resnet.train", "--config", options.config, *overrides]
     )
-    task = Task(settings, workdir, name, command, options.accept_changes)
     with Interrupt(options.max_seconds) as interrupt:
-        if options.seeds is not None:
-            results = train_seeds(task, parse_seeds(options.seeds), interrupt)
+        # These take seconds, so the arguments are checked before.
+        from jax_resnet.distributed.processes import Processes, join
+        from jax_resnet.training.run import train
+        from jax_resnet.training.seeds import train_seeds
+        from jax_resnet.training.task import Task
+
+        workdir = Path(options.workdir or Path("runs") / name)
+        task = Task(settings, workdir, name, command, options.accept_changes)
+        if seeds is not None:
+            results = train_seeds(task, seeds, interrupt)
             complete = all(r is not None and r.stopped_by is None for r in results)
             return 0 if complete else interrupt.exit_code
         together = Processes()
-        if distributed:
-            together = processes.join(settings.train.device, *address)
+        if options.distributed:
+            together = join(settings.train.device, *address)
         try:
             result = train(task, together, interrupt)
         finally:
@@ -49,14 +50,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if result.stopped_by is None else interrupt.exit_code
 
 
+def _check_processes(
+    options: argparse.Namespace,
+) -> tuple[str | None, int | None, int | None]:
+    """Returns the coordinator, the number of processes and the index of this one."""
+    address = options.coordinator, options.num_processes, options.process_id
+    if len({part is None for part in address}) > 1:
+        raise UserError("--coordinator, --num-processes and --process-id go together")
+    options.distributed |= options.coordinator is not None
+    if options.seeds is not None and options.distributed:
+        raise UserError("--seeds is for one process: start a run for each seed")
+    return address
+
+
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m jax_resnet.train",
         description="Trains a model, or resumes the unfinished run in the workdir.",
-        epilog="Fields of the config are set by name, as in --config.train.epochs=30",
+        epilog="Fields of the config are set by name, as in --config.train.epochs=30; "
+        "--print-config lists them",
     )
-    parser.add_argument("--config", required=True, help="such as configs/resnet56.py")
+    parser.add_argument(
+        "--config",
+        required=True,
+        help="a config file, or the name of one that comes with jax_resnet: "
+        + ", ".join(config.packaged_names()),
+    )
     parser.add_argument("--workdir", help="run directory; default runs/NAME_OF_CONFIG")
+    parser.add_argument(
+        "--print-config",
+        action="store_true",
+        help="print every field with its comment and its value, and do nothing else",
+    )
     parser.add_argument(
         "--max-seconds",
         type=float,

@@ -11,10 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
-from classifier import Classifier, default_model
-
-from jax_resnet.distributed import device
-from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.command_line import Parser, run
 from jax_resnet.runtime.errors import UserError
 
@@ -30,6 +26,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ):
         # Gradio is imported while the model compiles.
         server = background.submit(import_server, uploads)
+        from classifier import Classifier, default_model
+
+        from jax_resnet.distributed import device
+        from jax_resnet.predictor import Predictor
+
         device.cache_compilations("", device.select(options.device))
         model = options.model or default_model()
         classifier = Classifier(Predictor.open(model, options.checkpoint))

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from classifier import Classifier
-from prediction import readable
+
+from jax_resnet.data.labels import readable
 
 
 def headline(classifier: Classifier) -> str:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from prediction import Prediction, top_classes
+from prediction import Prediction
 from uploads import Fit, read
 
+from jax_resnet.checkpoint.best_run import most_accurate_run
+from jax_resnet.data.labels import top_classes
 from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.errors import UserError
 
@@ -89,19 +91,12 @@ def default_model() -> Path:
     """
     if (beside := HERE / "model").is_dir():
         return beside
-    results = HERE.parent / "results"
-    runs = [p for p in results.glob("*") if (p / "checkpoints").is_dir()]
-    if runs:
-        return max(runs, key=_best_top1)
+    if run := most_accurate_run():
+        return run
     raise UserError(
-        "there is no model yet: python -m jax_resnet.train --config configs/smoke.py "
-        "trains one in a minute, python serve/app.py --model runs/smoke serves it"
+        "there is no model yet: python -m jax_resnet.train --config smoke trains "
+        "one in a minute, and --model runs/smoke serves it"
     )
-
-
-def _best_top1(workdir: Path) -> float:
-    best = _read_json(workdir / "summary.json").get("best") or {}
-    return float(best.get("val_top1") or 0.0)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

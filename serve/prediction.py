@@ -4,24 +4,15 @@ import base64
 import html
 import io
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from jax_resnet.data import DatasetInfo
+from jax_resnet.data.labels import ClassConfidence
 
-TOP = 5
 _MAP_COLOR = (255, 90, 0)
-
-
-class ClassConfidence(TypedDict):
-    """A class and its probability. Superclasses exist for some data sets only."""
-
-    label: str
-    superclass: str | None
-    confidence: float
 
 
 @dataclass(frozen=True)
@@ -54,29 +45,6 @@ for the chosen class</figcaption>
 </figure>
 <ol class="classes">{rows}</ol>
 </div>"""
-
-
-def top_classes(
-    probabilities: Float[np.ndarray, " classes"], info: DatasetInfo
-) -> tuple[list[ClassConfidence], np.ndarray]:
-    """Returns the most probable classes, and their indices."""
-    order = np.argsort(-probabilities, kind="stable")[:TOP]
-    classes = [
-        ClassConfidence(
-            label=readable(info.class_names[c]),
-            superclass=readable(info.superclass_names[info.superclass_of[c]])
-            if len(info.superclass_of)
-            else None,
-            confidence=float(probabilities[c]),
-        )
-        for c in order
-    ]
-    return classes, order
-
-
-def readable(name: str) -> str:
-    """Returns a class name with spaces for underscores."""
-    return name.replace("_", " ")
 
 
 def _row(index: int, each: ClassConfidence) -> str:

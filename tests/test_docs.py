@@ -30,6 +30,7 @@ PROGRAMS = {
     "jax_resnet.train": "jax_resnet.train",
     "jax_resnet.evaluate": "jax_resnet.evaluate",
     "jax_resnet.search": "jax_resnet.search.__main__",
+    "jax_resnet.predict": "jax_resnet.predict",
     "jax_resnet.export": "jax_resnet.export",
     "serve/app.py": "app",
 }

@@ -8,7 +8,7 @@ from format_fixtures import make_predictor, same_arrays
 from jax_resnet import export
 from jax_resnet.checkpoint import model_folder
 from jax_resnet.distributed import device
-from jax_resnet.formats import pytorch
+from jax_resnet.formats import convert, pytorch
 from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.errors import UserError
 
@@ -51,7 +51,7 @@ def test_every_format_is_written_and_compared(folder, tmp_path, capsys, name):
     assert run(folder, name, output) == 0
     assert list(tmp_path.iterdir()) == [output]
     printed = capsys.readouterr().out
-    assert ("computes in float32" in printed) == (name not in export.FOLDERS)
+    assert ("computes in float32" in printed) == (name not in convert.FOLDERS)
     if name in ("stablehlo", "onnx"):
         assert "random images, because cifar100 is not at hand: top-1 id" in printed
     else:
@@ -80,9 +80,9 @@ def test_the_folder_is_the_run(finished, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["safetensors", "onnx"])
 def test_a_wrong_file_is_not_kept(folder, tmp_path, monkeypatch, name):
-    write = export.FORMATS[name].write
+    write = convert.FORMATS[name].write
     monkeypatch.setattr(
-        export.FORMATS[name],
+        convert.FORMATS[name],
         "write",
         lambda _, path: write(make_predictor(seed=1), path),
     )

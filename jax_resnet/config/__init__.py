@@ -21,7 +21,8 @@ from jax_resnet.config.kept import (
     to_json,
     with_dtype,
 )
-from jax_resnet.config.loading import load
+from jax_resnet.config.loading import load, packaged_names
+from jax_resnet.config.printing import render
 
 __all__ = [
     "AUGMENTATIONS",
@@ -35,6 +36,8 @@ __all__ = [
     "flatten",
     "kept_fields",
     "load",
+    "packaged_names",
+    "render",
     "resume_rule",
     "to_json",
     "with_dtype",

@@ -1,6 +1,7 @@
 """Evaluates a checkpoint of a run on a split of its data."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from jaxtyping import Bool
 from jax_resnet import data
 from jax_resnet.distributed import device
 from jax_resnet.evaluation import report
-from jax_resnet.evaluation.results import evaluate
+from jax_resnet.evaluation.results import compare, evaluate
 from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.errors import UserError
 
@@ -71,6 +72,30 @@ def evaluate_run(
         )
         print(report.render_headline(as_json), flush=True)
     return Evaluation(as_json, logits.argmax(axis=1) == images.labels, info, images)
+
+
+def compare_runs(
+    models: Sequence[tuple[str, Evaluation]], split: str
+) -> dict[str, Any]:
+    """Returns the JSON of a comparison of named models.
+
+    Raises UserError if they were evaluated on different images.
+    """
+    names = [name for name, _ in models]
+    first = models[0][1]
+    for name, one in models:
+        same_images = np.array_equal(one.split.images, first.split.images)
+        if one.info != first.info or not same_images:
+            raise UserError(
+                f"{name} was evaluated on other images than {names[0]}: compare models "
+                "of one data set"
+            )
+    return {
+        "dataset": first.info.name,
+        "split": split,
+        "models": [{"workdir": name, **one.report} for name, one in models],
+        **compare(names, [one.correct for _, one in models]),
+    }
 
 
 def _load_split(

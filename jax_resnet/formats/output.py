@@ -17,14 +17,14 @@ def new_output(path: Path) -> Iterator[Path]:
     Missing parents are made. If the block raises, nothing else is left. Raises
     UserError if ``path`` exists, and OSError if its parent cannot be written.
     """
-    _check_free(path)
+    check_free(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
         dir=path.parent, prefix=".export-", ignore_cleanup_errors=True
     ) as folder:
         temporary = Path(folder) / path.name
         yield temporary
-        _check_free(path)
+        check_free(path)
         temporary.rename(path)
 
 
@@ -41,6 +41,7 @@ def require(*packages: str, extra: str) -> None:
             )
 
 
-def _check_free(path: Path) -> None:
+def check_free(path: Path) -> None:
+    """Raises UserError if a path exists."""
     if os.path.lexists(path):
         raise UserError(f"{str(path)!r} exists: remove it, or choose another --output")

@@ -15,9 +15,10 @@ from jax_resnet.formats.output import require
 from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.files import write_atomically
+from jax_resnet.runtime.resources import own_folder
 
 _PACKAGE = Path(jax_resnet.__file__).parent
-_DEMO = _PACKAGE.parent / "serve"
+_DEMO = own_folder("serve")
 MODEL = "model"  # the folder where the demo looks for its model
 
 
@@ -25,10 +26,7 @@ def check() -> None:
     """Raises UserError if Gradio or the demo is missing."""
     require("gradio", extra="serve")
     if not (_DEMO / "app.py").is_file():
-        raise UserError(
-            f"no demo in {str(_DEMO)!r}: --format space needs the project's own "
-            "folder, installed by pip install -e ."
-        )
+        raise UserError(f"the demo is not in {str(_DEMO)!r}: install jax_resnet again")
 
 
 def write(predictor: Predictor, path: Path) -> None:
@@ -59,16 +57,21 @@ def load(path: Path, _: Predictor) -> Predictor:
 def _ignored(folder: str, names: list[str]) -> set[str]:
     kept = {".py", ".typed", ".css", ".png", ""}  # without suffix: folders
     ignored = {name for name in names if Path(name).suffix not in kept}
-    # The package has a folder of the name MODEL, too, which is code.
-    return ignored | {"__pycache__", *([MODEL] if Path(folder) == _DEMO else [])}
+    # The package has a folder of the name MODEL, too, which is code. In a wheel, it
+    # also has the demo.
+    own = {_DEMO: {MODEL}, _PACKAGE: {_DEMO.name}}.get(Path(folder), set())
+    return ignored | {"__pycache__"} | own
 
 
 def _requirements() -> str:
     """Returns pins of the installed versions, with JAX for the CPU."""
-    # The metadata of an editable installation can be older than the source.
-    project = tomllib.loads((_DEMO.parent / "pyproject.toml").read_text())["project"]
-    needed = map(Requirement, project["dependencies"])
-    names = {r.name for r in needed if not r.marker or r.marker.evaluate()}
+    source = _PACKAGE.parent / "pyproject.toml"
+    if source.exists():  # its installed metadata can be older
+        lines = tomllib.loads(source.read_text())["project"]["dependencies"]
+    else:
+        lines = metadata.requires("jax-resnet-cifar") or []
+    needed = map(Requirement, lines)
+    names = {r.name for r in needed if not r.marker or r.marker.evaluate({"extra": ""})}
     pins = [f"{name}=={metadata.version(name)}" for name in {*names, "gradio"}]
     return "\n".join(sorted(pins)) + "\n"
 

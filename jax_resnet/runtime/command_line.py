@@ -1,4 +1,7 @@
-"""What all command lines share: arguments, exit codes, errors of one line."""
+"""What all command lines share: arguments, exit codes, errors of one line.
+
+Commands check their arguments before they import JAX, which takes seconds.
+"""
 
 import argparse
 import contextlib
@@ -9,8 +12,6 @@ import sys
 import warnings
 from collections.abc import Callable
 from typing import NoReturn
-
-import jax
 
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.memory import is_out_of_memory
@@ -53,7 +54,7 @@ def run(main: Callable[[], int]) -> NoReturn:
         code = 1
     except OSError as error:
         code = _print_error(str(error))
-    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+    except (MemoryError, RuntimeError) as error:  # JAX's are RuntimeErrors
         if not is_out_of_memory(error):
             raise
         code = _print_error(
@@ -66,6 +67,20 @@ def run(main: Callable[[], int]) -> NoReturn:
     # An ordinary exit tears down libraries that XLA's threads may still be using, which
     # now and then ends in a crash.
     os._exit(code)
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Parses ``0,1,2``: different whole numbers from 0 to 2**32 - 1."""
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        seeds = []
+    in_range = all(0 <= seed < 2**32 for seed in seeds)
+    if not seeds or not in_range or len(set(seeds)) < len(seeds):
+        raise UserError(
+            f"--seeds must be different whole numbers such as 0,1,2, not {text!r}"
+        )
+    return seeds
 
 
 def _print_error(message: str) -> int:

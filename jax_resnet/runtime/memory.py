@@ -1,8 +1,10 @@
 """Memory of devices, and errors that say it has run out."""
 
 import os
+from typing import TYPE_CHECKING
 
-import jax
+if TYPE_CHECKING:  # it takes seconds
+    import jax
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -11,7 +13,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
 
 
-def memory_bytes(device: jax.Device) -> int:
+def memory_bytes(device: "jax.Device") -> int:
     """Returns the memory that a device may use; for a CPU, that of the machine."""
     statistics = device.memory_stats() or {}
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -5,13 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jax_resnet import config
-from jax_resnet.runtime.command_line import Parser, run
+from jax_resnet.runtime.command_line import Parser, parse_seeds, run
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.lock import workdir_lock
 from jax_resnet.runtime.signals import Interrupt
-from jax_resnet.search.halving import Search
 from jax_resnet.search.recipes import BaseConfig, parse_rungs, read_recipes
-from jax_resnet.training.seeds import parse_seeds
 
 HOLDOUT = 5000  # images, unless the command line or the config chooses
 
@@ -33,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     seeds = parse_seeds(options.seeds)
     with Interrupt(options.max_seconds) as interrupt, workdir_lock(options.workdir):
+        # It takes seconds, so the arguments are checked before.
+        from jax_resnet.search.halving import Search
+
         search = Search(base, recipes, options.workdir, seeds, interrupt)
         return 0 if search.run(rungs, options.keep) else interrupt.exit_code
 

@@ -6,11 +6,13 @@ import shlex
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jax_resnet import config
 from jax_resnet.runtime.errors import UserError
-from jax_resnet.training.task import Task
+
+if TYPE_CHECKING:  # it takes seconds
+    from jax_resnet.training.task import Task
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,13 @@ class BaseConfig:
     path: str
     overrides: tuple[str, ...]  # command-line arguments such as ``--config.seed=1``
 
-    def task(self, recipe: Recipe, epochs: int, workdir: Path) -> Task:
+    def task(self, recipe: Recipe, epochs: int, workdir: Path) -> "Task":
         """Returns the training run of a recipe, under the workdir of the search.
 
         Raises UserError if a field does not exist or has the wrong type.
         """
+        from jax_resnet.training.task import Task
+
         arguments = [
             *self.overrides,
             *(f"--config.{name}={_literal(v)}" for name, v in recipe.fields.items()),

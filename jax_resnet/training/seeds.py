@@ -18,27 +18,12 @@ from ml_collections import ConfigDict
 from jax_resnet.distributed.mesh import DeviceMesh
 from jax_resnet.distributed.processes import Processes
 from jax_resnet.reporting import markdown
-from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.files import write_atomically
 from jax_resnet.runtime.signals import Interrupt
 from jax_resnet.training.run import train
 from jax_resnet.training.task import Result, Task
 
 T = TypeVar("T")
-
-
-def parse_seeds(text: str) -> list[int]:
-    """Parses ``0,1,2``: different whole numbers from 0 to 2**32 - 1."""
-    try:
-        seeds = [int(part) for part in text.split(",")]
-    except ValueError:
-        seeds = []
-    in_range = all(0 <= seed < 2**32 for seed in seeds)
-    if not seeds or not in_range or len(set(seeds)) < len(seeds):
-        raise UserError(
-            f"--seeds must be different whole numbers such as 0,1,2, not {text!r}"
-        )
-    return seeds
 
 
 def run_each(

@@ -4,7 +4,7 @@ import sys
 import jax
 import pytest
 
-from jax_resnet.runtime.command_line import Parser, run
+from jax_resnet.runtime.command_line import Parser, parse_seeds, run
 from jax_resnet.runtime.errors import UserError
 
 
@@ -54,3 +54,10 @@ def test_wrong_arguments_are_one_line(outcome):
     code, text = outcome(lambda: Parser(prog="prog").parse_args(["--nonsense"]))
     assert (code, text.count("\n")) == (2, 1)
     assert text.endswith("see prog --help\n")
+
+
+def test_lists_of_seeds():
+    assert parse_seeds("0,1, 2") == [0, 1, 2]
+    for text in ("1,1", "-1", "a", str(2**32)):
+        with pytest.raises(UserError, match="--seeds must be"):
+            parse_seeds(text)

@@ -1,17 +1,25 @@
 import base64
 import io
 import re
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
-from prediction import Prediction, top_classes
+from prediction import Prediction
 
-NAMES = {
-    "class_names": ["maple_tree", "<b>", "rose", "sea", "bus", "cup"],
-    "superclass_names": ["trees", "other_things"],
-    "superclass_of": [0, 1, 1, 1, 1, 1],
-}
+from jax_resnet.data import DatasetInfo
+from jax_resnet.data.labels import top_classes
+
+INFO = DatasetInfo(
+    name="things",
+    version="1",
+    image_shape=(8, 8, 3),
+    class_names=("maple_tree", "<b>", "rose", "sea", "bus", "cup"),
+    superclass_names=("trees", "other_things"),
+    superclass_of=(0, 1, 1, 1, 1, 1),
+    mean=(),
+    std=(),
+)
 PROBABILITIES = np.array([0.1, 0.5, 0.2, 0.15, 0.05, 0.0], np.float32)
 IMAGE = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
 MAPS = np.zeros((5, 2, 2), np.float32)
@@ -19,8 +27,7 @@ MAPS[0] = [[-9, 4], [0, 2]]
 
 
 def predict(image=IMAGE, probabilities=PROBABILITIES, **changes):
-    info = SimpleNamespace(**NAMES | changes)
-    classes, order = top_classes(probabilities, info)
+    classes, order = top_classes(probabilities, replace(INFO, **changes))
     return Prediction(image, classes, MAPS[: len(order)])
 
 
@@ -39,7 +46,7 @@ def test_json():
 
 
 def test_few_classes_without_superclasses():
-    few = predict(probabilities=PROBABILITIES[:2], superclass_of=[])
+    few = predict(probabilities=PROBABILITIES[:2], superclass_of=())
     assert len(few.as_dict()["top5"]) == 2
     assert few.as_dict()["superclass"] is None
     assert "small" not in few.as_html()

@@ -72,10 +72,3 @@ def test_jobs_have_a_device_each():
     assert [runs[number].result() for number in (0, 2, 3)] == [0, 2, None]
     with pytest.raises(UserError, match="number 1"):
         seeds.results_of(runs)
-
-
-def test_lists_of_seeds():
-    assert seeds.parse_seeds("0,1, 2") == [0, 1, 2]
-    for text in ("1,1", "-1", "a", str(2**32)):
-        with pytest.raises(UserError, match="--seeds must be"):
-            seeds.parse_seeds(text)
