@@ -24,6 +24,7 @@ from jax_resnet.model import resnet
 from jax_resnet.model.weights import Weights, from_arrays, merge, split, to_arrays
 from jax_resnet.runtime.errors import UserError
 
+Images = UInt8[np.ndarray | jax.Array, "n h w c"]
 # The fastest batch sizes in benchmarks/evaluation.py. On a CPU, activations of larger
 # batches do not fit into the caches.
 _BATCH_SIZES = {"gpu": 500, "cpu": 32}
@@ -32,8 +33,10 @@ _BATCH_SIZES = {"gpu": 500, "cpu": 32}
 class Predictor:
     """A trained model that classifies uint8 images.
 
-    :meth:`open` makes one from a run directory or an exported folder. All methods that
-    take images raise UserError if the images do not have the model's shape.
+    :meth:`open` makes one from a run directory or an exported folder.
+    :meth:`predict`, :meth:`logits` and :meth:`explain` take a NumPy or JAX array of any
+    number of images, uint8 from 0 to 255, and normalise them as training did. For
+    anything else they raise UserError, which says what to do.
 
     Args:
         stored: the weights in host memory, with the metadata of the training run.
@@ -117,21 +120,17 @@ class Predictor:
         title = self.metadata.run.title
         return f"{self.source}: {title}, step {self.step}, SHA-256 {digest}"
 
-    def predict(
-        self, images: UInt8[np.ndarray, "n h w c"]
-    ) -> Float[np.ndarray, "n classes"]:
-        """Returns temperature-scaled class probabilities of any number of images."""
+    def predict(self, images: Images) -> Float[np.ndarray, "n classes"]:
+        """Returns temperature-scaled class probabilities, float32, of uint8 images."""
         return self._softmax(self.logits(images))
 
-    def logits(
-        self, images: UInt8[np.ndarray, "n h w c"]
-    ) -> Float[np.ndarray, "n classes"]:
-        """Returns the float32 logits of any number of images."""
+    def logits(self, images: Images) -> Float[np.ndarray, "n classes"]:
+        """Returns the float32 logits of uint8 images."""
         (logits,) = self._in_batches(lambda batch: (self._logits(batch),), images)
         return logits
 
     def explain(
-        self, images: UInt8[np.ndarray, "n h w c"]
+        self, images: Images
     ) -> tuple[Float[np.ndarray, "n classes"], Float[np.ndarray, "n h4 w4 classes"]]:
         """Returns class probabilities and class-activation maps.
 
@@ -175,13 +174,9 @@ class Predictor:
         return scipy.special.softmax(logits / self.temperature, axis=-1)
 
     def _in_batches(
-        self, function: Callable[[Any], tuple[jax.Array, ...]], images: np.ndarray
+        self, function: Callable[[Any], tuple[jax.Array, ...]], given: Images
     ) -> list[np.ndarray]:
-        if images.shape[1:] != self.info.image_shape:
-            raise UserError(
-                f"the model takes images of shape {self.info.image_shape}, "
-                f"not {images.shape[1:]}"
-            )
+        images = _checked(given, self.info.image_shape)
         # Each batch size is compiled, so small inputs are padded to a power of two.
         size = min(self._batch_size, 1 << max(0, len(images) - 1).bit_length())
 
@@ -199,3 +194,55 @@ class Predictor:
         return [
             np.concatenate(parts)[: len(images)] for parts in zip(*outputs, strict=True)
         ]
+
+
+def _checked(images: Any, shape: tuple[int, int, int]) -> np.ndarray:
+    """Returns images as a NumPy array; raises UserError if they are not the model's."""
+    if isinstance(images, jax.core.Tracer):
+        raise UserError("under jax.jit and its like, call probabilities(images)")
+    if isinstance(images, list | tuple):
+        raise UserError(f"images are a {type(images).__name__}: give np.stack(images)")
+    if not isinstance(images, np.ndarray | jax.Array):
+        kind = type(images).__name__
+        raise UserError(
+            f"images are of type {kind}: give an array, as by np.asarray(images)"
+        )
+    images = np.asarray(images)
+    if images.dtype != np.uint8:
+        raise UserError(
+            f"images are {images.dtype}: give uint8 from 0 to 255, {_as_uint8(images)}"
+        )
+    if images.shape[1:] != shape:
+        raise UserError(
+            f"images have the shape {images.shape}, and the model takes [n, "
+            f"{', '.join(map(str, shape))}]: {_reshaped(images.shape, shape)}"
+        )
+    return images
+
+
+def _as_uint8(images: np.ndarray) -> str:
+    """Says how to make images uint8."""
+    if images.dtype.kind not in "fiu" or not images.size:
+        return "the levels of pixels"
+    low, high = images.min(), images.max()
+    if not (low >= 0 and high <= 255):
+        return "neither scaled nor normalised: the model does that itself"
+    if images.dtype.kind == "f":
+        levels = "(255 * images)" if high <= 1 else "images"
+        return f"as by {levels}.round().astype('uint8')"
+    return "as by images.astype('uint8')"
+
+
+def _reshaped(found: tuple[int, ...], shape: tuple[int, int, int]) -> str:
+    """Says how to bring an array of images into the shape that the model takes."""
+    height, width, channels = shape
+    if len(found) == 3 and found[2] == channels:
+        return "a batch dimension is missing, add one: images[None]"
+    if len(found) != 4:
+        return "give height, width and channels of each of n images"
+    if found[3] != channels and found[1] == channels:
+        return "channels come last, as by images.transpose(0, 2, 3, 1)"
+    if found[3] != channels:
+        mode = {1: "L", 3: "RGB"}.get(channels, "...")
+        return f"convert each to {channels} channels, as by Pillow's convert({mode!r})"
+    return f"resize to {height}x{width}, as by Pillow's resize(({width}, {height}))"

@@ -1,9 +1,11 @@
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from command_line import unchecked
 from format_fixtures import make_predictor, random_images
 from scipy.special import softmax
 
@@ -65,10 +67,61 @@ def test_opening_a_model_compiles_nothing(predictor, images):
         jax.monitoring.clear_event_listeners()
 
 
-def test_image_counts_and_shapes(predictor, images):
+def test_no_images_are_no_logits(predictor, images):
     assert predictor.logits(images[:0]).shape == (0, 3)
-    with pytest.raises(UserError, match=r"\(8, 8, 3\), not \(5, 4, 1\)"):
-        predictor.logits(np.zeros((2, 5, 4, 1), np.uint8))
+
+
+def test_jax_arrays_are_images(predictor, images):
+    found = predictor.predict(jnp.asarray(images))
+    np.testing.assert_array_equal(found, predictor.predict(images))
+
+
+def refusal(predictor, images):
+    with unchecked(), pytest.raises(UserError) as error:
+        predictor.predict(images)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x / np.float32(255), "are float32.* as by "),
+        (lambda x: jnp.asarray(x).astype(jnp.float32), "are float32.* as by "),
+        (lambda x: x.astype(int), "are int64.* as by "),
+        (lambda x: x[0], "missing, add one: "),
+        (lambda x: x.transpose(0, 3, 1, 2), "channels come last, as by "),
+        (list, "are a list: give "),
+    ],
+)
+def test_a_refusal_has_the_remedy(predictor, images, change, message):
+    given = change(images)
+    text = refusal(predictor, given)
+    assert re.search(message, text)
+    remedy = re.search(rf"{message}(.*)", text)[1]
+    repaired = eval(remedy, {"images": given, "np": np})
+    expected = images[:1] if "missing" in text else images
+    np.testing.assert_array_equal(repaired, expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.full((2, 8, 8, 3), -1.5), "neither scaled nor normalised"),
+        (np.zeros((2, 8, 8, 3), bool), "are bool: give uint8"),
+        (np.zeros((2, 8, 8), np.uint8), "height, width and channels of each"),
+        (np.zeros((2, 8, 8, 4), np.uint8), r"3 channels, .* convert\('RGB'\)"),
+        (np.zeros((2, 9, 8, 3), np.uint8), r"resize to 8x8, .* resize\(\(8, 8\)\)"),
+        ("apple.png", "are of type str"),
+    ],
+)
+def test_refusals(predictor, given, message):
+    assert re.search(message, refusal(predictor, given))
+
+
+def test_predict_under_jit_names_the_function_for_it(predictor, images):
+    with unchecked(), pytest.raises(UserError, match=r"call probabilities\(images\)"):
+        jax.jit(predictor.predict)(images)
 
 
 def test_arrays_of_another_model_are_refused(predictor):

@@ -21,7 +21,7 @@ from jax_resnet.config.kept import (
     to_json,
     with_dtype,
 )
-from jax_resnet.config.loading import load, packaged_names
+from jax_resnet.config.loading import checked, load, packaged_names
 from jax_resnet.config.printing import render
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Resume",
     "check",
     "check_augmentations",
+    "checked",
     "differences",
     "fingerprint",
     "flatten",

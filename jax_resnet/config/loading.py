@@ -60,6 +60,12 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     config = _run(_find(path))
     for i, argument in enumerate(overrides):
         config = _overridden(config, argument, overrides[i + 1 :])
+    return checked(config)
+
+
+def checked(config: ConfigDict) -> ConfigDict:
+    """Returns a locked copy of a config; raises UserError if a field is wrong."""
+    config = ConfigDict(config.to_dict())
     check(flatten(config))
     augmentations = config.augment.to_dict()
     check_augmentations(augmentations.pop("transforms"), augmentations)

@@ -21,7 +21,14 @@ _log = logging.getLogger(__name__)
 
 
 def select(kind: str) -> jax.Device:
-    """Selects the first device of a kind as JAX's default; call it before any other.
+    """Makes what :func:`find` returns JAX's default device, for the whole process."""
+    device = find(kind)
+    jax.config.update("jax_default_device", device)
+    return device
+
+
+def find(kind: str) -> jax.Device:
+    """Returns the first device of a kind; call it before anything is computed.
 
     The kind is ``"gpu"``, ``"cpu"``, or ``"auto"`` for a GPU if there is one. Raises
     UserError if there is no such device.
@@ -29,15 +36,13 @@ def select(kind: str) -> jax.Device:
     if kind == "cpu":
         jax.config.update("jax_platforms", "cpu")
     try:
-        device = jax.local_devices(backend=None if kind == "auto" else kind)[0]
+        return jax.local_devices(backend=None if kind == "auto" else kind)[0]
     # JAX asserts where a plugin is installed and finds no device.
     except (RuntimeError, AssertionError) as error:
         raise UserError(
             f"JAX finds no device of kind {kind!r}: check nvidia-smi, JAX_PLATFORMS, "
             "and pip install -e '.[cuda12]', or choose the device 'cpu'"
         ) from error
-    jax.config.update("jax_default_device", device)
-    return device
 
 
 def current() -> jax.Device:
@@ -107,11 +112,11 @@ def _knows_eigen() -> bool:
 def cache_compilations(directory: str, device: jax.Device) -> None:
     """Keeps compiled programs on disk for the next start; without a cache if it fails.
 
-    ``directory`` is "" for ``$JAX_COMPILATION_CACHE_DIR``, or else
-    ``$XDG_CACHE_HOME/jax_resnet/xla``.
+    ``directory`` is "" for JAX's setting ``jax_compilation_cache_dir``, which begins as
+    ``$JAX_COMPILATION_CACHE_DIR``, or else ``$XDG_CACHE_HOME/jax_resnet/xla``.
     """
     default = cache_folder() / "xla" / device.platform
-    path = Path(directory or os.environ.get("JAX_COMPILATION_CACHE_DIR") or default)
+    path = Path(directory or jax.config.jax_compilation_cache_dir or default)
     try:
         path.mkdir(parents=True, exist_ok=True)
         # JAX never replaces a program that it could not write completely.

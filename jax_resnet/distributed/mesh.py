@@ -36,10 +36,10 @@ class DeviceMesh:
     def select(cls, kind: str, count: int = 0) -> "DeviceMesh":
         """Selects the first devices of a kind; call it before anything is computed.
 
-        The kind is that of :func:`jax_resnet.distributed.device.select`; a count of 0
+        The kind is that of :func:`jax_resnet.distributed.device.find`; a count of 0
         takes all. Raises UserError if there are too few, or a process would have none.
         """
-        platform = device.select(kind).platform
+        platform = device.find(kind).platform
         found = tuple(d for d in jax.devices() if d.platform == platform)
         chosen = found[: count or None]
         used, processes = ({d.process_index for d in part} for part in (chosen, found))

@@ -1,4 +1,7 @@
-"""Stops a run on SIGTERM, SIGINT (Ctrl-C) or SIGHUP, or when its time is up."""
+"""Stops a run on SIGTERM, SIGINT (Ctrl-C) or SIGHUP, or when its time is up.
+
+:class:`Interrupt` is for commands, :class:`CallInterrupt` for calls of the library.
+"""
 
 import contextlib
 import math
@@ -25,17 +28,21 @@ class Interrupt:
 
     Outside of :meth:`working` there is nothing to save, and the first signal exits too.
     A thread receives the signals, because Python runs no signal handler while the main
-    thread waits for a device or for the compiler. Enter it in the main thread.
+    thread waits for a device or for the compiler. Entered in another thread than the
+    main one, which alone may handle signals, it leaves them alone.
 
     Args:
         max_seconds: seconds from the start of the process in which the run must end;
             None for no limit. A run takes at least one step.
+        started: the time from which they count, by ``time.monotonic``.
 
     Raises:
         UserError: if ``max_seconds`` is too short.
     """
 
-    def __init__(self, max_seconds: float | None = None) -> None:
+    def __init__(
+        self, max_seconds: float | None = None, started: float = IMPORTED
+    ) -> None:
         self._signal = 0
         self._deadline = math.inf
         if max_seconds is not None:
@@ -44,10 +51,11 @@ class Interrupt:
                     f"--max-seconds must be more than {RESERVED_SECONDS:g}, which "
                     f"saving and exiting may take, not {max_seconds:g}"
                 )
-            self._deadline = IMPORTED + max_seconds - RESERVED_SECONDS
+            self._deadline = started + max_seconds - RESERVED_SECONDS
         self._lock = threading.Lock()
         self._working_threads = 0
         self._is_second = False
+        self._restored = contextlib.ExitStack()
 
     @property
     def exit_code(self) -> int:
@@ -77,18 +85,26 @@ class Interrupt:
                 self._working_threads -= 1
 
     def __enter__(self) -> "Interrupt":
-        self._reader, self._writer = socket.socketpair()
-        self._writer.setblocking(False)
-        self._wakeup_fd = signal.set_wakeup_fd(self._writer.fileno())
+        if threading.current_thread() is threading.main_thread():
+            self._handle_signals()
+        return self
+
+    def _handle_signals(self) -> None:
+        self._reader, writer = socket.socketpair()
+        self._restored.enter_context(writer)
+        writer.setblocking(False)
+        wakeup_fd = signal.set_wakeup_fd(writer.fileno())
+        self._restored.callback(signal.set_wakeup_fd, wakeup_fd)
         # Python wakes the thread only for signals that have a handler. An ignored
         # SIGHUP is nohup's doing, and stays ignored.
-        self._handlers = {
-            number: signal.signal(number, self._note)
-            for number in SIGNALS
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
-        }
+        for number in SIGNALS:
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                self._handle(number)
         threading.Thread(target=self._watch, daemon=True).start()
-        return self
+
+    def _handle(self, number: int) -> None:
+        handler = signal.signal(number, self._note)
+        self._restored.callback(signal.signal, number, handler)
 
     def _note(self, number: int, _: FrameType | None) -> None:
         # Runs later than the thread, but also while an event loop in the main thread,
@@ -108,7 +124,23 @@ class Interrupt:
             print(f"\n{name}: saving and stopping", file=sys.stderr, flush=True)
 
     def __exit__(self, *_: object) -> None:
-        signal.set_wakeup_fd(self._wakeup_fd)
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._writer.close()
+        self._restored.close()
+
+
+class CallInterrupt(Interrupt):
+    """Notes the first Ctrl-C while there is something to save, and never exits.
+
+    Any other Ctrl-C is the program's own, for which Python raises KeyboardInterrupt.
+    Other signals are left alone.
+    """
+
+    def _handle_signals(self) -> None:
+        self._before = signal.getsignal(signal.SIGINT)
+        if callable(self._before):  # not ignored, as it is in the background of a shell
+            self._handle(signal.SIGINT)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._working_threads and not self._signal:
+            self._signal = number
+        elif callable(self._before):
+            self._before(number, frame)

@@ -15,6 +15,7 @@ from jax_resnet.training.multi_step import copy_arrays
 from jax_resnet.training.run_writer import RunWriter
 from jax_resnet.training.start import StartedRun
 from jax_resnet.training.state import TrainState
+from jax_resnet.training.task import OnEpoch
 
 
 class DivergedError(UserError):
@@ -22,15 +23,25 @@ class DivergedError(UserError):
 
 
 class Loop:
-    """Trains and evaluates epoch after epoch; the run's carry is donated."""
+    """Trains and evaluates epoch after epoch; the run's carry is donated.
 
-    def __init__(self, run: StartedRun, calls: CallQueue, writer: RunWriter):
+    What ``on_epoch`` raises ends the run, which resumes after the epoch that it got.
+    """
+
+    def __init__(
+        self,
+        run: StartedRun,
+        calls: CallQueue,
+        writer: RunWriter,
+        on_epoch: OnEpoch | None = None,
+    ):
         self._run = run
         self._train = run.settings.train
         self._steps = run.steps
         self._pipeline = run.steps.pipeline
         self._calls = calls
         self._writer = writer
+        self._on_epoch = on_epoch
 
     def run(self) -> tuple[TrainState, RunningMetrics, RunMetadata]:
         """Runs to the last epoch, or until the run has to stop.
@@ -57,6 +68,8 @@ class Loop:
             metadata = self._record(metadata, epoch, *jax.device_get(metrics))
             self._run.progress.epoch(metadata.history[-1])
             self._writer.save_epoch(ended, metadata)
+            if self._on_epoch is not None:
+                self._on_epoch(metadata.history[-1].copy())
         calls.wait()
         metadata = dataclasses.replace(metadata, clock=dataclasses.replace(calls.clock))
         return *carry, metadata

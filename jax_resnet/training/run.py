@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import jax
+
 from jax_resnet import config
 from jax_resnet.checkpoint import store
 from jax_resnet.checkpoint.metadata import RunMetadata
@@ -17,7 +19,7 @@ from jax_resnet.training.call_queue import CallQueue
 from jax_resnet.training.loop import Loop
 from jax_resnet.training.resume import ResumePoint, resume_point
 from jax_resnet.training.run_writer import RunWriter
-from jax_resnet.training.start import start_run
+from jax_resnet.training.start import StartedRun, start_run
 from jax_resnet.training.task import Result, Say, Task
 
 # Fields in which the processes of a run may differ.
@@ -48,28 +50,41 @@ def train(
             _complete_report(task, processes, point.metadata)
             say(f"{task.name} in {task.workdir} is complete")
             return _announced(Result(task.workdir, point.metadata), say)
-        run = start_run(task, processes, devices, point, say)
-        with (
-            interrupt.working(),
-            processes.detect_lost_process(),
-            _writer(task, processes, run.metadata) as writer,
-            contextlib.closing(run.progress),
-        ):
-            calls = CallQueue(
-                run.steps.pipeline.devices,
-                processes,
-                interrupt,
-                steps_per_call=task.settings.train.steps_per_call,
-                clock=run.metadata.clock,
-            )
-            state, metrics, metadata = Loop(run, calls, writer).run()
-            writer.complete = len(metadata.history) == run.settings.train.epochs
-            if not writer.complete:
-                writer.save_interrupted(state, metrics, metadata)
-        if writer.complete:
+        if devices is None:
+            settings = task.settings
+            devices = DeviceMesh.select(settings.train.device, settings.mesh.devices)
+        with jax.default_device(devices.first):
+            run = start_run(task, processes, devices, point, say)
+            metadata = _run_loop(run, task, processes, interrupt)
+        if len(metadata.history) == task.settings.train.epochs:
             return _announced(Result(task.workdir, metadata), say)
         say("stopped; the same command resumes")
         return Result(task.workdir, metadata, stopped_by=interrupt.reason)
+
+
+def _run_loop(
+    run: StartedRun, task: Task, processes: Processes, interrupt: Interrupt
+) -> RunMetadata:
+    """Runs the loop to its end or until the interrupt is due, and saves the run."""
+    with (
+        interrupt.working(),
+        processes.detect_lost_process(),
+        _writer(task, processes, run.metadata) as writer,
+        contextlib.closing(run.progress),
+    ):
+        calls = CallQueue(
+            run.steps.pipeline.devices,
+            processes,
+            interrupt,
+            steps_per_call=task.settings.train.steps_per_call,
+            clock=run.metadata.clock,
+        )
+        loop = Loop(run, calls, writer, task.on_epoch)
+        state, metrics, metadata = loop.run()
+        writer.complete = len(metadata.history) == run.settings.train.epochs
+        if not writer.complete:
+            writer.save_interrupted(state, metrics, metadata)
+    return metadata
 
 
 @contextlib.contextmanager

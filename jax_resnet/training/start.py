@@ -40,16 +40,18 @@ class StartedRun:
 def start_run(
     task: Task,
     processes: Processes,
-    devices: DeviceMesh | None,
+    devices: DeviceMesh,
     point: ResumePoint | None,
     say: Say,
 ) -> StartedRun:
     """Builds and compiles a run while its images are decoded, and loads them.
 
-    The devices are those that the config names, if they are None. The point is where to
-    resume; None starts a new run. Raises UserError if the user must change something.
+    The point is where to resume; None starts a new run. Raises UserError if the user
+    must change something.
     """
-    devices = _select_devices(task, devices, say)
+    say(f"{task.name}: training on {devices.describe()}")
+    if devices.first.platform == "cpu" and task.settings.train.device == "auto":
+        say("No GPU was found; the CPU is far slower.")
     dtype = point and point.metadata.model["dtype"]
     fastest = device.fastest_dtype(devices.first)
     settings = config.with_dtype(task.settings, dtype or fastest)
@@ -84,16 +86,6 @@ def start_run(
         metadata,
         progress,
     )
-
-
-def _select_devices(task: Task, devices: DeviceMesh | None, say: Say) -> DeviceMesh:
-    if devices is None:
-        settings = task.settings
-        devices = DeviceMesh.select(settings.train.device, settings.mesh.devices)
-    say(f"{task.name}: training on {devices.describe()}")
-    if devices.first.platform == "cpu" and task.settings.train.device == "auto":
-        say("No GPU was found; the CPU is far slower.")
-    return devices
 
 
 def _compiled(

@@ -10,6 +10,7 @@ from jax_resnet.checkpoint.history import EpochRecord, best_epoch
 from jax_resnet.checkpoint.metadata import RunMetadata
 
 Say = Callable[[str], None]
+OnEpoch = Callable[[EpochRecord], None]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Task:
     accept_changes: bool = False
     # takes lines for people; None prints them, and shows a bar on a terminal
     say: Say | None = None
+    # called with a copy of each epoch's record, while the epoch is saved
+    on_epoch: OnEpoch | None = None
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,12 @@ import os
 import queue
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from jax_resnet import IMPORTED
-from jax_resnet.runtime.signals import RESERVED_SECONDS, Interrupt
+from jax_resnet.runtime.signals import RESERVED_SECONDS, CallInterrupt, Interrupt
 
 
 @pytest.fixture
@@ -49,6 +50,29 @@ def test_a_signal_exits_when_there_is_nothing_to_save(hangup, monkeypatch):
     with Interrupt():
         os.kill(os.getpid(), signal.SIGHUP)
         assert codes.get(timeout=10) == 129
+
+
+def test_a_call_notes_the_first_ctrl_c_while_it_works_and_no_other():
+    with CallInterrupt() as interrupt:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with interrupt.working():
+            signal.raise_signal(signal.SIGINT)
+            assert (interrupt.is_due(0.0), interrupt.reason) == (True, "SIGINT")
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("kind", [Interrupt, CallInterrupt])
+def test_other_threads_leave_signals_alone(kind):
+    def enter():
+        with kind() as interrupt, interrupt.working():
+            return signal.getsignal(signal.SIGINT)
+
+    with ThreadPoolExecutor(1) as thread:
+        found = thread.submit(enter).result()
+    assert found is signal.default_int_handler
 
 
 def test_the_time_is_up_when_the_next_calls_would_not_end_in_time():
