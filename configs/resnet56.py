@@ -31,8 +31,13 @@ def get_config() -> ConfigDict:
     config.model.stochastic_depth = 0.0
 
     config.data = ConfigDict()
-    config.data.name = "cifar100"  # a TFDS data set of small images, or "synthetic"
-    config.data.dir = ""  # prepared data; "" is $TFDS_DATA_DIR or TFDS's default
+    # A TFDS data set of small images, "synthetic", or one's own images: a "folder" of
+    # files, or "arrays" in an .npz file.
+    config.data.name = "cifar100"
+    # Prepared data; "" is $TFDS_DATA_DIR or TFDS's default. Of one's own images, the
+    # folder or the .npz file.
+    config.data.dir = ""
+    config.data.resolution = 32  # pixels to which the images of a "folder" are resized
     # Decoded images; "" is $JAX_RESNET_CACHE, or jax_resnet in $XDG_CACHE_HOME.
     config.data.cache_dir = ""
     config.data.train_split = "train"  # TFDS expressions, such as "train[:80%]"

@@ -34,6 +34,7 @@ class Field:
     least: int | float | None = None  # the smallest number allowed
     most: int | float | None = None  # the largest: a typo must not fill memory
     below: int | float | None = None  # a number that the value must not reach
+    multiple_of: int = 1  # the number must be one
     choices: tuple[str, ...] = ()  # the texts allowed; any, if there are none
     default: Any = None  # for kept configs older than the field, as in JSON
     each: "Field | None" = None  # the values that the parts of a tuple may have
@@ -64,6 +65,8 @@ class Field:
             return f"at most {self.most}"
         if self.below is not None and value >= self.below:
             return f"less than {self.below}"
+        if self.multiple_of > 1 and value % self.multiple_of:
+            return f"a multiple of {self.multiple_of}"
         return None
 
     def converted(self, value: Any) -> Any:
@@ -83,6 +86,8 @@ FIELDS = {
     "model.stochastic_depth": Field(float, IF_ACCEPTED, 0, below=1, default=0.0),
     "data.name": Field(str),
     "data.dir": Field(str, ALWAYS),
+    # The network halves the image twice.
+    "data.resolution": Field(int, least=8, most=1024, multiple_of=4, default=32),
     "data.cache_dir": Field(str, ALWAYS),
     "data.train_split": Field(str),
     "data.eval_split": Field(str),

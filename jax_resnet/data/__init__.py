@@ -9,6 +9,7 @@ from jax_resnet.data.dataset import (
     Description,
     describe,
     load,
+    load_kept_split,
     load_split,
 )
 from jax_resnet.data.source import DatasetInfo, Split
@@ -21,5 +22,6 @@ __all__ = [
     "Split",
     "describe",
     "load",
+    "load_kept_split",
     "load_split",
 ]

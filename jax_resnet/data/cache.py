@@ -5,7 +5,6 @@ be deleted.
 """
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -25,8 +24,12 @@ _log = logging.getLogger(__name__)
 
 def read(source: Source, split: str, cache_dir: str | None) -> Split:
     """Returns a stored split, from the cache if it is there."""
-    arrays = _cached(source, split, cache_dir, lambda: vars(source.decode(split)))
-    return Split(**arrays)
+
+    def decode() -> Arrays:
+        fields = vars(source.decode(split))
+        return {name: array for name, array in fields.items() if array is not None}
+
+    return Split(**_cached(source, split, cache_dir, decode))
 
 
 def normalized_info(source: Source, cache_dir: str | None) -> DatasetInfo:
@@ -73,10 +76,7 @@ def _cached(
     # Folders of the same data set may hold different images.
     place = hashlib.sha256(str(location).encode()).hexdigest()[:8]
     folder = f"{source.info.name.replace('/', '-')}-{source.info.version}-{place}"
-    files = sorted(path for path in location.rglob("*") if path.is_file())
-    stats = [(str(path.relative_to(location)), path.stat()) for path in files]
-    fingerprint = json.dumps([(n, s.st_size, s.st_mtime_ns) for n, s in stats])
-    return load_or_make(base / folder / f"{content}.npz", fingerprint, make)
+    return load_or_make(base / folder / f"{content}.npz", source.fingerprint, make)
 
 
 def load_or_make(path: Path, fingerprint: str, make: Callable[[], Arrays]) -> Arrays:

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 
+from jax_resnet.data.source import Split
 from jax_resnet.runtime.errors import UserError
 
+TEST_SHARE = 0.2  # of images that are not stored as training and test images
 ShardLengths = Mapping[str, Sequence[int]]  # images in each file of each stored split
+TEST_SHARE = 0.2  # of images that are not stored as training and test images
 
 
 def resolve(expression: str, lengths: ShardLengths) -> list[tuple[str, slice]]:
@@ -76,3 +79,19 @@ def holdout_mask(
     for end, quota in zip(np.cumsum(sizes), quotas, strict=True):
         mask[order[end - quota : end]] = True
     return mask
+
+
+def test_size(count: int) -> int:
+    """Returns how many of ``count`` images :func:`split_off_test` makes test images."""
+    return max(1, round(TEST_SHARE * count))
+
+
+def split_off_test(everything: Split) -> dict[str, Split]:
+    """Returns the splits ``train`` and ``test`` of images that are stored as one.
+
+    The test images are a fifth, chosen as :func:`holdout_mask` says. A class of two
+    images or more keeps a training image.
+    """
+    count = test_size(len(everything.images))
+    test = holdout_mask(everything.images, everything.labels, count)
+    return {"train": everything.select(~test), "test": everything.select(test)}

@@ -102,14 +102,7 @@ def _load_split(
     predictor: Predictor, split: str, data_dir: str | None
 ) -> tuple[data.DatasetInfo, data.Split]:
     settings = predictor.metadata.config["data"]
-    info, images = data.load_split(
-        settings["name"],
-        split,
-        data_dir=data_dir or settings["dir"] or None,
-        cache_dir=settings["cache_dir"] or None,
-        train_split=settings["train_split"],
-        holdout=settings["holdout"],
-    )
+    info, images = data.load_kept_split(settings, split, data_dir)
     if info.class_names != predictor.info.class_names:
         raise UserError(
             f"the data has {info.num_classes} classes that are not the model's "

@@ -73,18 +73,10 @@ def comparison_images(
     """
     info, settings = metadata.dataset, metadata.config["data"]
     name, split = settings["name"], metadata.run.eval_name
-    folder = data_dir or settings["dir"] or None
     try:
-        if not sources.is_prepared(name, folder):
+        if not sources.is_prepared(name, data_dir or settings["dir"] or None):
             raise UserError(f"{name} is not at hand")
-        found, images = data.load_split(
-            name,
-            split,
-            data_dir=folder,
-            cache_dir=settings["cache_dir"] or None,
-            train_split=settings["train_split"],
-            holdout=settings["holdout"],
-        )
+        found, images = data.load_kept_split(settings, split, data_dir)
         if found.image_shape != info.image_shape:
             raise UserError(f"the {name} at hand has images of another shape")
     except UserError as error:

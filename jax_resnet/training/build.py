@@ -47,6 +47,7 @@ def describe_data(settings: ConfigDict) -> data.Description:
         train_split=settings.data.train_split,
         eval_split=settings.data.eval_split,
         holdout=settings.data.holdout,
+        resolution=settings.data.resolution,
     )
 
 
