@@ -52,6 +52,7 @@ def test_overrides():
     ("override", "message"),
     [
         ("--config.model.dept=20", "no field 'model.dept'.*'model.depth'"),
+        ("--config.model.depth=18", r"must be 6n\+2, such as 8, 14, 20 or 56, not 18"),
         ("--config.model=20", "'model': it is a group, set model.depth"),
         ("--config.model.width=1000000000", "model.width must be at most"),
         ("--config.optimizer.momentum=1.0", "momentum must be less than 1, not 1.0"),

@@ -11,6 +11,7 @@ from jax_resnet.config.fields import (
     Field,
     Resume,
     check,
+    check_depth,
     flatten,
     resume_rule,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "check",
     "check_augmentations",
     "checked",
+    "check_depth",
     "differences",
     "fingerprint",
     "flatten",

@@ -159,10 +159,19 @@ def check(fields: Mapping[str, Any]) -> None:
             raise UserError(f"config has no field {name!r}: see configs/resnet56.py")
         if problem := field.problem(fields[name]):
             raise UserError(f"{name} must be {problem}, not {fields[name]!r}")
+    check_depth(fields["model.depth"])
     warmup, epochs = fields["optimizer.warmup_epochs"], fields["train.epochs"]
     if warmup >= epochs:
         problem = f"must be less than train.epochs, {epochs}, not {warmup}"
         raise UserError(f"optimizer.warmup_epochs {problem}")
+
+
+def check_depth(depth: int) -> None:
+    """Raises UserError if a ResNet for small images cannot have this depth."""
+    if depth < 8 or (depth - 2) % 6:
+        raise UserError(
+            f"model.depth must be 6n+2, such as 8, 14, 20 or 56, not {depth}"
+        )
 
 
 def resume_rule(name: str) -> Resume:

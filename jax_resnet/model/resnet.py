@@ -17,8 +17,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from jax_resnet.config import check_depth
 from jax_resnet.model.batch_norm import BatchNorm, relu
-from jax_resnet.runtime.errors import UserError
 
 BATCH_NORM_MOMENTUM = 0.9  # weight of the old running statistics in a step
 
@@ -43,10 +43,7 @@ class ResNetConfig:
     zero_init_residual: bool = False
 
     def __post_init__(self) -> None:
-        if self.depth < 8 or (self.depth - 2) % 6:
-            raise UserError(
-                f"model.depth must be 6n+2, such as 8, 14, 20 or 56, not {self.depth}"
-            )
+        check_depth(self.depth)
 
 
 class ConvBatchNorm(nnx.Module):
