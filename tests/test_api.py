@@ -10,6 +10,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import jax
 import pytest
 from command_line import assert_same_run, records, unchecked
 from ml_collections import ConfigDict
@@ -101,3 +102,29 @@ def test_two_runs_at_once(settings, finished, tmp_path):
 def test_bad_configs(tmp_path, given, message):
     with pytest.raises(jax_resnet.UserError, match=message):
         jax_resnet.fit(given, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_run_with_a_function_resumes_with_the_same_one_alone(settings, tmp_path):
+    def noise(key, image, *, strength):
+        return image + strength * jax.random.normal(key, image.shape)
+
+    def run(function, strength):
+        with settings.unlocked():
+            settings.augment.transforms = ("random_flip", function, "normalize")
+            settings.augment.noise = ConfigDict({"strength": strength})
+            settings.train.epochs = 1
+        return jax_resnet.fit(settings, tmp_path / "run", quiet=True)
+
+    first = run(noise, 8.0)
+    assert run(noise, 8.0).metadata == first.metadata
+    kept, same = first.metadata.config["augment"], noise
+
+    def noise(key, image, *, strength):
+        return image
+
+    with pytest.raises(jax_resnet.UserError, match=r"transforms was .*noise \(sha256 "):
+        run(noise, 8.0)
+    with pytest.raises(jax_resnet.UserError, match=r"strength was 8\.0 and is 9\.0"):
+        run(same, 9.0)
+    assert kept["noise"] == {"strength": 8.0}

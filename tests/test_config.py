@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -127,3 +128,45 @@ def test_a_config_of_an_older_version_is_read_as_it_was_meant():
     assert config.differences(kept, today) == {}
     today["augment"]["rand_augment"]["bins"] = 30
     assert [*config.differences(kept, today)] == ["augment.rand_augment.bins"]
+
+
+OWN = f"""
+import sys
+sys.path.insert(0, {str(CONFIGS)!r})
+import resnet56
+
+def noise(key, image, *, strength=1.0):
+    return image * strength
+
+def get_config():
+    config = resnet56.get_config()
+    with config.unlocked():
+        config.augment.transforms = ("random_crop", noise, "normalize")
+        config.augment.noise = {{"strength": 2.0}}
+    return config
+"""
+
+
+def test_a_function_is_kept_as_its_name_and_a_digest(tmp_path):
+    paths = [tmp_path / name for name in ("same.py", "again.py", "other.py")]
+    for path in paths:
+        path.write_text(OWN)
+    paths[2].write_text(OWN.replace("image * ", "image + "))
+    override = "--config.augment.noise.strength=3"
+    loaded = [config.load(str(path), [override]) for path in paths]
+    same, again, other = map(config.to_json, loaded)
+    assert re.fullmatch(r"noise \(sha256 \w{12}\)", same["augment"]["transforms"][1])
+    assert same["augment"]["noise"] == {"strength": 3.0}
+    assert not config.differences(same, again)
+    assert config.fingerprint(same) == config.fingerprint(again)
+    assert [*config.differences(same, other)] == ["augment.transforms"]
+    assert "'noise (sha256 " in config.render(loaded[0])
+
+
+def test_a_function_without_source_is_refused():
+    found = {}
+    exec("def noise(key, image): return image", found)
+    settings = config.load(REFERENCE).copy_and_resolve_references().unlock()
+    settings.augment.transforms = (found["noise"], "normalize")
+    with pytest.raises(UserError, match=r"the source of .noise., .* cannot be read"):
+        config.to_json(settings)

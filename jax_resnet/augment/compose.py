@@ -19,7 +19,8 @@ from jax_resnet.augment import geometry
 from jax_resnet.augment.auto_augment import rand_augment, trivial_augment
 from jax_resnet.augment.color import color_jitter, normalize
 from jax_resnet.augment.erasing import cutout, random_erasing
-from jax_resnet.config import check_augmentations
+from jax_resnet.config import Transform, check_augmentations
+from jax_resnet.runtime.errors import UserError
 
 # Takes keys, images and the epoch; see :func:`build`.
 Augment = Callable[..., Float32[Array, "b h w c"]]
@@ -43,7 +44,7 @@ _FUNCTIONS: dict[str, _Function] = {
 
 
 def build(
-    transforms: Sequence[str],
+    transforms: Sequence[Transform],
     settings: Mapping[str, Mapping[str, Any]],
     *,
     mean: Sequence[float],
@@ -58,7 +59,9 @@ def build(
       transforms: Names in the order of application: any of ``random_crop``,
         ``random_flip``, ``alternating_flip``, ``random_rotation``, ``color_jitter``,
         ``trivial_augment``, ``rand_augment``, then ``normalize`` once, then any of
-        ``random_erasing``, ``cutout``.
+        ``random_erasing``, ``cutout``. A function of your own, ``(key, image,
+        **settings) -> image``, may stand anywhere. It takes and returns a float32 image
+        ``[h, w, c]``, whose values are from 0 to 255 before ``normalize``.
       settings: The keyword arguments of each augmentation, by its name.
       mean: Mean of each channel, for pixel values in [0, 1].
       std: Standard deviation of each channel, for pixel values in [0, 1].
@@ -70,13 +73,24 @@ def build(
 
     Raises:
       UserError: A name or setting is wrong, or ``normalize`` is not where it must be.
+        When it is traced, also if a function of your own fails or changes the shape.
     """
+    checked = check_augmentations(transforms, settings)
     functions: dict[str, _Function] = {
-        name: partial(_FUNCTIONS[name], **checked)
-        for name, checked in check_augmentations(transforms, settings).items()
+        name: partial(_FUNCTIONS[name], **group)
+        for name, group in checked.items()
+        if name in _FUNCTIONS
     }
     functions["normalize"] = lambda key, image: normalize(image, mean, std)
-    chosen = [(name, functions[name]) for name in transforms]
+    middle = transforms.index("normalize")
+    chosen: list[tuple[str, _Function]] = []
+    for place, transform in enumerate(transforms):
+        if callable(transform):
+            name, highest = transform.__name__, 255 if place < middle else None
+            own = partial(_apply_own, transform, checked[name], highest)
+            chosen.append((name, own))
+        else:
+            chosen.append((transform, functions[transform]))
 
     def augment(
         keys: Key[Array, " b"],
@@ -88,6 +102,34 @@ def build(
         return augment_images(keys, images, jnp.int32(epoch))
 
     return augment
+
+
+def _apply_own(
+    function: _Function,
+    settings: Mapping[str, Any],
+    highest: int | None,
+    key: Key[Array, ""],
+    image: Array,
+) -> Float32[Array, "h w c"]:
+    """Applies a function of the user, whose errors become one line.
+
+    The result is clipped to values from 0 to ``highest``, unless that is None.
+    """
+    name = function.__name__
+    try:
+        result = function(key, image.astype(jnp.float32), **settings)
+        result = jnp.asarray(result, jnp.float32)
+    except Exception as error:
+        text = (str(error).splitlines() or [""])[0]
+        raise UserError(
+            f"augmentation {name!r} fails: {type(error).__name__}: {text}"
+        ) from error
+    if result.shape != image.shape:
+        raise UserError(
+            f"augmentation {name!r} returns the shape {result.shape}: it must keep "
+            f"that of the image, {image.shape}"
+        )
+    return result if highest is None else result.clip(0, highest)
 
 
 def _augment_image(

@@ -5,7 +5,11 @@ as ``configs/resnet56.py``, where every field is explained. A run keeps it as JS
 Nothing here imports JAX, so that a wrong argument is answered at once.
 """
 
-from jax_resnet.config.augmentations import AUGMENTATIONS, check_augmentations
+from jax_resnet.config.augmentations import (
+    AUGMENTATIONS,
+    Transform,
+    check_augmentations,
+)
 from jax_resnet.config.fields import (
     FIELDS,
     Field,
@@ -30,6 +34,7 @@ __all__ = [
     "FIELDS",
     "Field",
     "Resume",
+    "Transform",
     "check",
     "check_augmentations",
     "check_depth",

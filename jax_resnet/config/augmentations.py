@@ -1,9 +1,10 @@
 """The augmentations that a config may list, and the ranges of their settings."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from jax_resnet.config.fields import Field
+from jax_resnet.config.functions import check_arguments, name_of
 from jax_resnet.runtime.errors import UserError, nearest
 
 _FRACTION = Field(float, least=0, most=1)
@@ -36,25 +37,53 @@ AFTER_NORMALIZE: dict[str, dict[str, Field]] = {
     "cutout": {"size": Field(int, least=1, most=1024)},
 }
 AUGMENTATIONS = BEFORE_NORMALIZE | AFTER_NORMALIZE
+# A name, or a function of the user, (key, image, **settings) -> image.
+Transform = str | Callable[..., Any]
 
 
 def check_augmentations(
-    transforms: Sequence[str], settings: Mapping[str, Any]
+    transforms: Sequence[Transform], settings: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """Checks a list of augmentations, and the settings of these and of others.
 
-    Returns all settings of the augmentations in the list, with their defaults. Raises
-    UserError if a name or setting is wrong, or ``normalize`` is not where it must be.
+    Returns all settings of the augmentations in the list by name, with their defaults.
+    Raises UserError if a name or setting is wrong, or ``normalize`` is not where it
+    must be.
     """
-    _check_order(transforms)
+    functions = _functions(transforms)
+    _check_order([name for name in transforms if not callable(name)])
     for name in settings:
-        _check_name(name, AUGMENTATIONS)
-    names = [name for name in transforms if name != "normalize"]
-    checked = {n: _check_settings(n, settings.get(n, {})) for n in [*names, *settings]}
+        _check_name(name, AUGMENTATIONS | functions)
+    names = [name for name in transforms if name in AUGMENTATIONS]
+    names += functions
+    checked = {}
+    for name in [*names, *settings]:
+        group = settings.get(name, {})
+        if not isinstance(group, Mapping):
+            raise UserError(f"augment.{name} must be a group of settings")
+        if name in functions:
+            check_arguments(functions[name], group)
+            checked[name] = dict(group)
+        else:
+            checked[name] = _check_settings(name, group)
     return {name: checked[name] for name in names}
 
 
-def _check_order(transforms: Sequence[str]) -> None:
+def _functions(transforms: Sequence[Transform]) -> dict[str, Callable[..., Any]]:
+    """Returns the functions of the user by name."""
+    functions: dict[str, Callable[..., Any]] = {}
+    for function in filter(callable, transforms):
+        name = name_of(function)
+        if name in {*AUGMENTATIONS, "normalize", "transforms"}:
+            raise UserError(
+                f"augment.transforms: {name!r} has a name of jax_resnet: rename it"
+            )
+        if functions.setdefault(name, function) is not function:
+            raise UserError(f"augment.transforms: two functions are called {name!r}")
+    return functions
+
+
+def _check_order(transforms: Sequence[Any]) -> None:
     """Checks the names, and on which side of ``normalize`` they are."""
     for name in transforms:
         _check_name(name, [*BEFORE_NORMALIZE, "normalize", *AFTER_NORMALIZE])
@@ -81,10 +110,8 @@ def _check_name(name: object, known: Iterable[str]) -> None:
         raise UserError(f"unknown augmentation {name!r}{hint}")
 
 
-def _check_settings(name: str, settings: object) -> dict[str, Any]:
+def _check_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Returns all settings of an augmentation, once they are valid."""
-    if not isinstance(settings, Mapping):
-        raise UserError(f"augment.{name} must be a group of settings")
     fields = AUGMENTATIONS[name]
     for setting in settings:
         if setting not in fields:

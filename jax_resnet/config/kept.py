@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from jax_resnet.config.augmentations import AUGMENTATIONS
 from jax_resnet.config.fields import FIELDS, flatten
+from jax_resnet.config.functions import as_text
 
 
 def with_dtype(config: ConfigDict, dtype: str) -> ConfigDict:
@@ -21,8 +22,8 @@ def with_dtype(config: ConfigDict, dtype: str) -> ConfigDict:
 
 
 def to_json(config: ConfigDict) -> dict[str, Any]:
-    """Returns nested dictionaries, with lists in place of tuples."""
-    return json.loads(json.dumps(config.to_dict(), sort_keys=True))
+    """Returns nested dictionaries, with lists for tuples and texts for functions."""
+    return json.loads(json.dumps(config.to_dict(), sort_keys=True, default=_for_json))
 
 
 def kept_fields(kept: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,3 +58,9 @@ def fingerprint(config: Mapping[str, Any], ignored: Sequence[str] = ()) -> int:
     """Returns a checksum of a config's fields, but for the ``ignored`` ones."""
     fields = {n: v for n, v in flatten(config).items() if n not in ignored}
     return zlib.crc32(json.dumps(fields, sort_keys=True).encode())
+
+
+def _for_json(value: object) -> str:
+    if callable(value):
+        return as_text(value)
+    raise TypeError(f"a {type(value).__name__} is not JSON")

@@ -5,6 +5,7 @@ import re
 from ml_collections import ConfigDict
 
 from jax_resnet.config.fields import flatten
+from jax_resnet.config.functions import as_text
 from jax_resnet.runtime.resources import own_folder
 
 _ASSIGNMENT = re.compile(r"\s*config\.(?P<name>[\w.]+) = [^#]*(?:# (?P<comment>.*))?")
@@ -34,8 +35,14 @@ def render(config: ConfigDict) -> str:
             lines += [f"# {comments[group]}"] if comments.get(group) else []
         if comment := comments.get(name):
             lines.append(f"# {comment}")
-        lines.append(f"config.{name} = {fields[name]!r}")
+        lines.append(f"config.{name} = {_shown(fields[name])!r}")
     return "\n".join(lines) + "\n"
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, tuple):
+        return tuple(map(_shown, value))
+    return as_text(value) if callable(value) else value
 
 
 def _comments() -> dict[str, str]:

@@ -130,3 +130,58 @@ def test_whole_numbers_and_lists_are_as_good():
         ["random_rotation", "normalize", "random_erasing"], settings, **CONSTANTS
     )
     assert jax.eval_shape(apply, keys(2), pictures(2)).shape == (2, 32, 32, 3)
+
+
+def brighten(key, image, *, by=0.0):
+    return image + by * jax.random.uniform(key)
+
+
+def drop_a_row(key, image):
+    return image[1:]
+
+
+def decide(key, image):
+    return image if image.mean() > 0 else -image
+
+
+@pytest.mark.slow
+def test_a_function_of_ones_own_is_applied_in_its_place():
+    images = pictures(4)
+    seen = []
+
+    def watch(key, image):
+        seen.append(image)
+        return image + 1
+
+    def apply(*transforms, **settings):
+        build = compose.build(transforms, settings, **CONSTANTS)
+        return jax.jit(build)(keys(4), images)
+
+    found = apply(brighten, "normalize", watch, brighten={"by": 90.0})
+    assert (seen[0].shape, seen[0].dtype) == ((32, 32, 3), jnp.float32)
+    draws = jax.vmap(lambda key: jax.random.uniform(jax.random.split(key, 3)[0]))
+    by = 90 * draws(keys(4)).reshape(4, 1, 1, 1)
+    levels = (images.astype(jnp.float32) + by).clip(0, 255)
+    assert (levels == 255).any()
+    np.testing.assert_allclose(found, normalize(levels, **CONSTANTS) + 1, atol=1e-5)
+    # Those that only move pixels are one lookup on either side of it.
+    flip = {"random_flip": {"probability": 1.0}}
+    moved = apply("random_flip", brighten, "random_flip", "normalize", **flip)
+    np.testing.assert_allclose(moved, normalize(images, **CONSTANTS), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("function", "settings", "message"),
+    [
+        (drop_a_row, {}, r"'drop_a_row' returns the shape \(31, 32, 3\)"),
+        (decide, {}, "'decide' fails: TracerBoolConversionError: "),
+        (brighten, {"brighten": {"strength": 1}}, "augment.brighten: .*'strength'"),
+        (normalize, {}, "'normalize' has a name of jax_resnet"),
+        (lambda key, image: image, {}, "define <function .* with def"),
+    ],
+)
+def test_a_function_that_does_not_fit(function, settings, message):
+    with pytest.raises(UserError, match=message) as error:
+        apply = compose.build([function, "normalize"], settings, **CONSTANTS)
+        jax.eval_shape(apply, keys(2), pictures(2))
+    assert "\n" not in str(error.value)
