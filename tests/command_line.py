@@ -160,6 +160,8 @@ def final_arrays(workdir):
 
 def assert_same_run(workdir, reference):
     assert without_times(workdir) == without_times(reference)
+    one, other = (run / "augmentations.png" for run in (workdir, reference))
+    assert one.read_bytes() == other.read_bytes()
     found, expected = final_arrays(workdir), final_arrays(reference)
     assert set(found) == set(expected)
     for name, array in expected.items():

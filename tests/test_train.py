@@ -24,7 +24,7 @@ def test_a_run_leaves_its_directory(finished):
     names = {path.name for path in finished.iterdir()} - {".lock"}
     assert names == {
         *("config.json", "metrics.jsonl", "log.md", "curves.png", "summary.json"),
-        *("tensorboard", "checkpoints"),
+        *("augmentations.png", "tensorboard", "checkpoints"),
     }
     history = records(finished)
     assert [r["epoch"] for r in history] == [1, 2, 3]

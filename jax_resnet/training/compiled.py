@@ -35,6 +35,7 @@ class CompiledSteps:
     :class:`~jax_resnet.training.multi_step.MultiStep`.
 
     Attributes:
+        loss: the loss, for images of the full size.
         pipeline: brings the images, once they are loaded.
         evaluate: step over ``(step, metrics)``; its constants are a chunk's arrays and
             the weights.
@@ -54,6 +55,7 @@ class CompiledSteps:
         image_sizes: Sequence[int | None],
         loop: DeviceLoop | None,
     ):
+        self.loss = loss
         self.image_sizes = image_sizes
         self.compile_seconds = 0.0
         self.pipeline = pipeline
@@ -62,9 +64,7 @@ class CompiledSteps:
         multi_step = partial(MultiStep, devices=devices, loop=loop)
 
         def train_step(image_size: int | None) -> MultiStep:
-            preprocessing = replace(loss.preprocessing, image_size=image_size)
-            resized = replace(loss, preprocessing=preprocessing)
-            step = make_train_step(resized, optimizer, options)
+            step = make_train_step(loss.at_size(image_size), optimizer, options)
             return multi_step(step, layouts=pipeline.train_layouts)
 
         self._train = {size: train_step(size) for size in dict.fromkeys(image_sizes)}

@@ -75,6 +75,11 @@ class Loss:
     # the labels alone
     teacher: Teacher | None = None
 
+    def at_size(self, image_size: int | None) -> "Loss":
+        """Returns the loss for images of another size; None is the full size."""
+        preprocessing = dataclasses.replace(self.preprocessing, image_size=image_size)
+        return dataclasses.replace(self, preprocessing=preprocessing)
+
     def prepare_batch(
         self,
         images: UInt8[Array, "b h w c"],

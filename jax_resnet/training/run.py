@@ -72,6 +72,7 @@ def _run_loop(
         _writer(task, processes, run.metadata) as writer,
         contextlib.closing(run.progress),
     ):
+        writer.write_behind("augmentations.png", run.draw_preview)
         calls = CallQueue(
             run.steps.pipeline.devices,
             processes,

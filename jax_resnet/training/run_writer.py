@@ -4,6 +4,7 @@ import dataclasses
 import math
 import threading
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from jax_resnet.checkpoint.store import Metrics, rank
 from jax_resnet.checkpoint.writer import CheckpointWriter
 from jax_resnet.distributed.processes import Processes
 from jax_resnet.reporting.report import Report
+from jax_resnet.runtime.files import write_atomically
 from jax_resnet.training.metrics import RunningMetrics
 from jax_resnet.training.resume import to_trees
 from jax_resnet.training.state import TrainState
@@ -56,6 +58,7 @@ class RunWriter:
         keep_latest: int,
     ):
         self.complete = False
+        self._workdir = workdir
         self._processes = processes
         self._saved_metadata = metadata
         self._report = Report(workdir, metadata) if processes.is_first else None
@@ -66,6 +69,13 @@ class RunWriter:
         self._started: Snapshot | None = None
         self._background = ThreadPoolExecutor(1)
         self._jobs: deque[Future[None]] = deque()
+
+    def write_behind(self, name: str, make: Callable[[], bytes]) -> None:
+        """Queues a file of the run directory, which the first process alone makes."""
+        if self._processes.is_first:
+            path = self._workdir / name
+            job = self._background.submit(lambda: write_atomically(path, make()))
+            self._jobs.append(job)
 
     def save_epoch(self, state: TrainState, metadata: RunMetadata) -> None:
         """Queues the state after the last epoch of the history, not to be donated."""

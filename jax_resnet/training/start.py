@@ -1,8 +1,10 @@
 """Starts or resumes a run: builds and compiles it, and loads its images."""
 
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import jax
 from ml_collections import ConfigDict
@@ -13,11 +15,13 @@ from jax_resnet.distributed import device
 from jax_resnet.distributed.mesh import DeviceMesh
 from jax_resnet.distributed.processes import Processes
 from jax_resnet.model.weights import parameter_count
+from jax_resnet.reporting.augmentations import draw_augmentations
 from jax_resnet.reporting.progress import Progress
 from jax_resnet.training.build import RunBuilder, describe_data
 from jax_resnet.training.compiled import CompiledSteps
 from jax_resnet.training.input_pipeline import InputPipeline
 from jax_resnet.training.metrics import RunningMetrics
+from jax_resnet.training.preview import preview
 from jax_resnet.training.resume import ResumePoint
 from jax_resnet.training.run_metadata import new_metadata, resumed_metadata
 from jax_resnet.training.state import TrainState
@@ -34,6 +38,7 @@ class StartedRun:
     # the state and the metrics of the unfinished epoch, on the devices
     carry: tuple[TrainState, RunningMetrics]
     metadata: RunMetadata  # the metadata so far
+    draw_preview: Callable[[], bytes]  # draws ``augmentations.png``
     progress: Progress  # shown to people
 
 
@@ -84,8 +89,19 @@ def start_run(
         steps,
         carry,
         metadata,
+        partial(_draw_preview, steps, dataset, step_key),
         progress,
     )
+
+
+def _draw_preview(
+    steps: CompiledSteps, dataset: data.Dataset, step_key: jax.Array
+) -> bytes:
+    """Draws training images as stored, and as the network sees them in the end."""
+    loss = steps.loss.at_size(steps.image_sizes[0])
+    with jax.default_device(steps.pipeline.devices.first):
+        views = preview(loss, dataset.train, dataset.info, step_key)
+    return draw_augmentations(views)
 
 
 def _compiled(
