@@ -31,13 +31,18 @@ def contains(picture, panel):
 @pytest.mark.slow
 def test_images_are_shown_pixel_by_pixel():
     stored, seen = image(32, 32), [image(16, 16), image(16, 16)]
-    grey, half = image(64, 64, 1), image(32, 64, 4)
-    picture = drawn(ImageViews("a", stored, seen), ImageViews("b", grey, [half, grey]))
+    grey, four = image(64, 64, 1), image(32, 64, 4)
+    rows = [
+        ImageViews("a", stored, seen),
+        ImageViews("b", grey, [grey]),
+        ImageViews("c", four, [four]),
+    ]
+    picture = drawn(*rows)
     assert contains(picture, stored.repeat(2, 0).repeat(2, 1))
     for each in seen:
         assert contains(picture, each.repeat(4, 0).repeat(4, 1))
     assert contains(picture, grey.repeat(3, -1))
-    assert contains(picture, half[..., :3])
+    assert contains(picture, four[..., :3])
     assert not contains(picture, image(32, 32))
 
 
