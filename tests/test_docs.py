@@ -4,15 +4,19 @@ import argparse
 import contextlib
 import gc
 import importlib
+import io
 import itertools
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 from unittest import mock
 
+import jax
 import numpy as np
 import pytest
 import yaml
@@ -149,28 +153,32 @@ def place(finished, tmp_path, monkeypatch):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs/resnet56").symlink_to(finished)
     shutil.copy(ROOT / "serve/examples/apple.png", "apple.png")
+    # One device, as readers have: eight take long to compile for.
+    monkeypatch.setattr(jax, "devices", lambda: jax.local_devices()[:1])
     with jax_settings_restored(), unchecked():
         yield
 
 
 def run_snippet(snippet):
-    """Runs it; returns its variables, or None if an optional package is missing."""
-    found = {}
+    """Runs it as a file; returns its variables, none without an optional package."""
+    path = Path("snippet.py")
+    path.write_text(snippet)
     try:
-        with contextlib.redirect_stdout(None):
-            exec(compile(snippet, "<snippet>", "exec"), found)
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            return {**runpy.run_path(str(path)), "printed": output.getvalue()}
     except ModuleNotFoundError as error:
         if error.name.partition(".")[0] not in ("onnxruntime", "torch"):
             raise
-    return found
+        return {}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_snippets_run(place, page):
     if page.stem not in ("formats", "demo"):  # see below
-        for snippet in blocks(page, "python"):
-            assert run_snippet(snippet)
+        ran = [run_snippet(snippet) for snippet in blocks(page, "python")]
+        for expected in blocks(page, "text"):
+            assert expected in [found.get("printed") for found in ran]
 
 
 @pytest.mark.slow
