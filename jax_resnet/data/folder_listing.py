@@ -49,17 +49,19 @@ def list_images(root: Path) -> Listing:
                 f"the class folder {name!r} in {str(root)!r} has a name that is not "
                 "printable: rename it"
             )
+    label_of = {name: label for label, name in enumerate(names)}
     files: dict[str, list[tuple[str, int]]] = {}
     left_out, states = [], []
     for split, classes in splits.items():
         found = []
         left_out += _stray_files(root, split)
         for name in classes:
-            for path, state in _walk(root, root / split / name):
+            folder = root / split / name
+            for path, state in _walk(str(folder), str(folder.relative_to(root))):
                 if state is None:
                     left_out.append(path)
                 else:
-                    found.append((path, names.index(name)))
+                    found.append((path, label_of[name]))
                     states.append(f"{path!r} {state}")
         files[split] = sorted(found, key=lambda file: _hash(file[0]))
     fingerprint = hashlib.sha256("\n".join(sorted(states)).encode()).hexdigest()
@@ -85,32 +87,28 @@ def _stray_files(root: Path, split: str) -> list[str]:
     return [str(Path(split, name)) for name in names]
 
 
-def _walk(root: Path, folder: Path) -> Iterator[tuple[str, str | None]]:
+def _walk(folder: str, prefix: str) -> Iterator[tuple[str, str | None]]:
     """Yields the files below a folder, with size and time where they may be images.
 
-    The paths start at ``root``. Links to files are followed, links to folders are not,
-    because they may form a circle.
+    Their paths begin with ``prefix``. Links to files are followed, links to folders are
+    not, because they may form a circle.
     """
-
-    def fail(error: OSError) -> None:
-        raise _unreadable(error)
-
-    for place, folders, names in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if name[0] != "."]
-        inside = Path(place)
-        prefix = inside.relative_to(root).as_posix()
-        for name in names:
-            if name[0] == ".":
-                continue
-            path = inside / name
-            try:
-                found = path.stat()
-            except OSError as error:
-                raise _unreadable(error) from error
-            is_suffix = path.suffix.lower() in SUFFIXES or not path.suffix
-            is_image = stat.S_ISREG(found.st_mode) and is_suffix
-            state = f"{found.st_size} {found.st_mtime_ns}"
-            yield f"{prefix}/{name}", state if is_image else None
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name, path = entry.name, f"{prefix}/{entry.name}"
+                if name[0] == ".":
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _walk(entry.path, path)
+                    continue
+                found = entry.stat()
+                suffix = f".{name.rpartition('.')[2].lower()}"
+                may_be_image = suffix in SUFFIXES or "." not in name
+                is_image = may_be_image and stat.S_ISREG(found.st_mode)
+                yield path, f"{found.st_size} {found.st_mtime_ns}" if is_image else None
+    except OSError as error:
+        raise _unreadable(error) from error
 
 
 def _unreadable(error: OSError) -> UserError:

@@ -71,8 +71,9 @@ def read_image(
       TooManyPixelsError: it has more than ``max_pixels`` pixels.
     """
     try:
-        file = io.BytesIO(source) if isinstance(source, bytes) else source
-        with Image.open(file, formats=tuple(formats)) as image:
+        # Read at once: Pillow's many small reads would each give the GIL away.
+        content = source if isinstance(source, bytes) else Path(source).read_bytes()
+        with Image.open(io.BytesIO(content), formats=tuple(formats)) as image:
             pixels = image.width * image.height
             if pixels > max_pixels:
                 raise Image.DecompressionBombError
@@ -122,7 +123,7 @@ def _convert(image: Image.Image, mode: str) -> Image.Image:
         background = Image.new("RGB", image.size, "white")
         background.paste(image, mask=image)
         image = background
-    return image.convert(mode)
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _resize(
@@ -131,6 +132,8 @@ def _resize(
     fit: Fit,
     border: int | tuple[int, ...],
 ) -> Image.Image:
+    if image.size == size:
+        return image
     if fit == "crop":
         return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
     scale = max(image.width / size[0], image.height / size[1])

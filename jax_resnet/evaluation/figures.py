@@ -1,6 +1,7 @@
 """The pictures of an evaluation, as PNG."""
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -69,8 +70,8 @@ def draw_confusion(
         axes.hlines(bounds, -0.5, classes - 0.5, color="0.7", linewidth=0.5)
         axes.vlines(bounds, -0.5, classes - 0.5, color="0.7", linewidth=0.5)
     elif classes <= 30:
-        axes.set_yticks(range(classes), info.class_names)
-        axes.set_xticks(range(classes), info.class_names, rotation=90)
+        axes.set_yticks(range(classes), info.class_names, parse_math=False)
+        axes.set_xticks(range(classes), info.class_names, rotation=90, parse_math=False)
     axes.set(xlabel="prediction", ylabel="class")
     figure.colorbar(picture, label="% of the class", shrink=0.8)
     return _png(figure)
@@ -101,5 +102,7 @@ def _figure(width: float, height: float) -> Any:
 
 def _png(figure: Any) -> bytes:
     picture = io.BytesIO()
-    figure.savefig(picture, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # it is drawn as a box
+        figure.savefig(picture, format="png")
     return picture.getvalue()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jax_resnet.reporting.markdown import table
+from jax_resnet.reporting.markdown import plain, table
 
 Report = Mapping[str, Any]
 
@@ -11,7 +11,7 @@ Report = Mapping[str, Any]
 def render(report: Report, pictures: str) -> str:
     """Returns the page of one model, whose pictures are in a folder beside it."""
     calibration = report["calibration"]
-    confused = [[a, b, str(count)] for a, b, count in report["most_confused"]]
+    confused = [[plain(a), plain(b), str(n)] for a, b, n in report["most_confused"]]
     parts = [
         f"# {report['title']} on {report['dataset']} {report['split']}",
         f"Checkpoint {report['checkpoint']}: epoch {report['epoch']}, step "
@@ -104,7 +104,9 @@ def _selection(report: Report) -> str:
 def _accuracies(title: str, groups: Sequence[Mapping[str, Any]]) -> str:
     known = [group for group in groups if group["accuracy"] is not None]
     ranked = sorted(known, key=lambda group: -group["accuracy"])
-    rows = [[g["name"], _percent(g["accuracy"]), str(g["count"])] for g in ranked]
+    rows = [
+        [plain(g["name"]), _percent(g["accuracy"]), str(g["count"])] for g in ranked
+    ]
     return table([title, "top-1", "images"], rows) if rows else ""
 
 

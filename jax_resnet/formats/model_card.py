@@ -32,7 +32,7 @@ def render(model: StoredModel) -> str:
 
 ResNet-{architecture["depth"]} of width {architecture["width"]}, with the shortcut
 `{architecture["shortcut"]}` and {run.parameters:,} parameters, for images of
-{height}x{width} pixels and {channels} channels in {info.num_classes} classes: TFDS
+{height}x{width} pixels and {channels} channels in {info.num_classes} classes:
 `{_plain(info.name)}` {_plain(info.version)}. Made with `jax_resnet`.
 
 ## Accuracy

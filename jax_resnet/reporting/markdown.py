@@ -1,5 +1,6 @@
-"""Markdown tables."""
+"""Markdown tables and plain text in them."""
 
+import re
 from collections.abc import Sequence
 
 
@@ -13,3 +14,11 @@ def table(
     rule = ["---" if column < left else "---:" for column in range(len(header))]
     escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *escaped))
+
+
+def plain(text: str) -> str:
+    """Returns a text whose characters have no meaning in Markdown.
+
+    A ``|`` is left to :func:`table`.
+    """
+    return re.sub(r"([\\`*<>\[\]&])", r"\\\1", text)
