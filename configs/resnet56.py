@@ -112,6 +112,9 @@ def get_config() -> ConfigDict:
     config.optimizer.adam_ratio = 1.0  # Muon: AdamW's learning rate over Muon's
     config.optimizer.sam_rho = 0.0  # radius of SAM; 0 turns it off
     config.optimizer.sam_adaptive = False  # True: relative to each parameter (ASAM)
+    # Parts of the initial model that stay as they are, such as "stem,stage1"; the
+    # others are stage2, stage3 and head.
+    config.optimizer.frozen = ""
 
     config.ema = ConfigDict()
     # Decay of the average of the weights, which is evaluated and saved as the model;
@@ -120,7 +123,9 @@ def get_config() -> ConfigDict:
     config.ema.statistics_steps = 100  # batches for its BatchNorm, after each epoch
 
     config.train = ConfigDict()
-    config.train.initial_model = ""  # a run or an exported folder; "" from scratch
+    # A run or an exported folder whose weights training starts from, with a new head
+    # where its classes are others; "" from scratch.
+    config.train.initial_model = ""
     config.train.epochs = 150
     config.train.batch_size = 128  # on all devices together
     # Pairs (epochs, size), such as ((0, 20), (30, 24), (65, 32)): after so many epochs

@@ -64,7 +64,8 @@ class RunInfo:
     seed: int
     dtype: str  # of the computation
     changes: tuple[str, ...] = ()  # accepted changes of the config, each with its step
-    # the model that training started from; "" for random weights
+    # the model that training started from, with the parts that are new or frozen; ""
+    # for random weights
     initial_model: str = ""
     teacher: str = ""  # the teacher for distillation; "" without one
     evaluated: str = ""  # the weights that are evaluated; "" for those of the last step

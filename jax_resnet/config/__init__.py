@@ -12,11 +12,13 @@ from jax_resnet.config.augmentations import (
 )
 from jax_resnet.config.fields import (
     FIELDS,
+    PARTS,
     Field,
     Resume,
     check,
     check_depth,
     flatten,
+    frozen_parts,
     resume_rule,
 )
 from jax_resnet.config.kept import (
@@ -32,6 +34,7 @@ from jax_resnet.config.printing import render
 __all__ = [
     "AUGMENTATIONS",
     "FIELDS",
+    "PARTS",
     "Field",
     "Resume",
     "Transform",
@@ -42,6 +45,7 @@ __all__ = [
     "differences",
     "fingerprint",
     "flatten",
+    "frozen_parts",
     "kept_fields",
     "load",
     "packaged_names",

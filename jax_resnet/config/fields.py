@@ -75,6 +75,9 @@ class Field:
         return self.type(parts)
 
 
+# Parts of the network that ``optimizer.frozen`` may name.
+PARTS = ("stem", "stage1", "stage2", "stage3", "head")
+
 # All but the settings of augmentations, see jax_resnet/config/augmentations.py.
 FIELDS = {
     "seed": Field(int, least=0, most=2**32 - 1),
@@ -128,6 +131,7 @@ FIELDS = {
     "optimizer.adam_ratio": Field(float, IF_ACCEPTED, 0, 1e6, default=1.0),
     "optimizer.sam_rho": Field(float, IF_ACCEPTED, 0, 100, default=0.0),
     "optimizer.sam_adaptive": Field(bool, IF_ACCEPTED, default=False),
+    "optimizer.frozen": Field(str, default=""),
     "ema.decay": Field(float, IF_ACCEPTED, 0, below=1, default=0.0),
     "ema.statistics_steps": Field(int, IF_ACCEPTED, 1, default=100),
     "train.initial_model": Field(str, default=""),
@@ -164,6 +168,25 @@ def check(fields: Mapping[str, Any]) -> None:
     if warmup >= epochs:
         problem = f"must be less than train.epochs, {epochs}, not {warmup}"
         raise UserError(f"optimizer.warmup_epochs {problem}")
+    if frozen_parts(fields["optimizer.frozen"]) and not fields["train.initial_model"]:
+        raise UserError(
+            "optimizer.frozen keeps parts of another model: name it in "
+            "train.initial_model"
+        )
+
+
+def frozen_parts(text: str) -> tuple[str, ...]:
+    """Returns the parts that ``optimizer.frozen`` names, in the order of the network.
+
+    Raises UserError if there is no such part, or none is left to train.
+    """
+    named = {name.strip() for name in text.split(",")} - {""}
+    if unknown := sorted(named - set(PARTS)):
+        known = ", ".join(PARTS)
+        raise UserError(f"optimizer.frozen: no part {unknown[0]!r}, only {known}")
+    if named == set(PARTS):
+        raise UserError("optimizer.frozen names all parts: leave one out to train it")
+    return tuple(part for part in PARTS if part in named)
 
 
 def check_depth(depth: int) -> None:

@@ -45,9 +45,10 @@ class BatchNorm(nnx.BatchNorm):
         """Normalises ``x``, and takes the ReLU of it if ``rectify``.
 
         With ``train`` it uses the statistics of the batch, and updates the running
-        ones. Otherwise it uses the running ones.
+        ones. Otherwise, or with Flax's ``use_running_average``, it uses the running
+        ones.
         """
-        if not train:
+        if not train or self.use_running_average:
             y = super().__call__(x, use_running_average=True)
             return relu(y) if rectify else y
         scale, bias = jnp.asarray(self.scale[...]), jnp.asarray(self.bias[...])

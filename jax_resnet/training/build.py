@@ -1,7 +1,7 @@
 """Builds model, optimizer and compiled steps from a config."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import jax
@@ -11,17 +11,18 @@ import optax
 from flax import nnx
 from ml_collections import ConfigDict
 
-from jax_resnet import data
+from jax_resnet import config, data
 from jax_resnet.augment import compose
 from jax_resnet.augment.color import normalize
 from jax_resnet.augment.mixup import Mix, make_mix
 from jax_resnet.checkpoint.metadata import Architecture
 from jax_resnet.distributed.mesh import DeviceMesh
 from jax_resnet.model import resnet
-from jax_resnet.model.weights import Weights, from_arrays
+from jax_resnet.model.parts import freeze
 from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.memory import memory_bytes
+from jax_resnet.training import fine_tuning
 from jax_resnet.training.compiled import CompiledSteps
 from jax_resnet.training.ema import Ema
 from jax_resnet.training.image_sizes import sizes_by_epoch
@@ -58,11 +59,24 @@ class RunBuilder:
     settings: ConfigDict  # the config, with a dtype that is not ``"auto"``
     devices: DeviceMesh
     dataset: data.Description
+    # the data set as the metadata of the resumed run has it; None starts a new run
+    resumed: data.DatasetInfo | None = None
+
+    @cached_property
+    def info(self) -> data.DatasetInfo:
+        """The data set, with the normalisation constants of the initial model if any.
+
+        Its first layers expect images that are normalised as those it was trained on.
+        """
+        info, source = self.dataset.info, self.resumed
+        if source is None and self.initial_model is not None:
+            source = self.initial_model.info
+        return replace(info, mean=source.mean, std=source.std) if source else info
 
     @property
     def architecture(self) -> Architecture:
         """The model for the images and classes of the data set."""
-        model, info = self.settings.model, self.dataset.info
+        model, info = self.settings.model, self.info
         return Architecture(
             depth=model.depth,
             width=model.width,
@@ -81,7 +95,7 @@ class RunBuilder:
     @cached_property
     def teacher(self) -> Predictor | None:
         """The teacher for distillation, if the config names one."""
-        path, info = self.settings.distill.teacher, self.dataset.info
+        path, info = self.settings.distill.teacher, self.info
         if not path:
             return None
         try:
@@ -104,7 +118,7 @@ class RunBuilder:
         The steps are not compiled yet. Raises UserError if a setting is out of range,
         or the teacher does not fit.
         """
-        train, image_shape = self.settings.train, self.dataset.info.image_shape
+        train, image_shape = self.settings.train, self.info.image_shape
         image_sizes = sizes_by_epoch(train.image_sizes, train.epochs, image_shape)
         options, optimizer = self._step_options(), self._optimizer()
         pipeline = InputPipeline(
@@ -116,8 +130,13 @@ class RunBuilder:
             axis_name=None if options.average_statistics else self.devices.axis_name,
             zero_init_residual=self.settings.model.zero_init_residual,
         )
+        frozen = freeze(network, self._frozen_parts, self.architecture["depth"])
+        options = replace(options, frozen=frozen)
         graphdef, state = create_train_state(
-            network, optimizer, with_average=options.ema is not None
+            network,
+            optimizer,
+            with_average=options.ema is not None,
+            frozen=frozen,
         )
         loss = self._loss(graphdef)
         steps = CompiledSteps(
@@ -128,25 +147,30 @@ class RunBuilder:
     def with_initial_model(self, state: TrainState) -> TrainState:
         """Gives the state the weights of the initial model, if there is one.
 
-        Raises UserError if it cannot be opened or has another architecture.
+        If the classes are others, the head stays as it was drawn. Raises UserError if
+        the model cannot be opened or has another architecture.
         """
-        if (source := self.initial_model) is None:
+        if self.initial_model is None:
             return state
-        template = {"state": Weights(state.params, state.batch_stats)}
-        try:
-            weights = from_arrays(template, source.stored.arrays)["state"]
-        except UserError as error:
-            raise UserError(
-                f"train.initial_model {str(source.source)!r} does not fit: {error}; "
-                "set model.* and data.name to what it was trained with"
-            ) from error
-        return state.with_weights(weights)
+        return fine_tuning.start_from(
+            self.initial_model, state, self.info, self._frozen_parts
+        )
+
+    def describe_start(self) -> str:
+        """Returns what training starts from in one line; ``""`` for random weights."""
+        if self.initial_model is None:
+            return ""
+        return fine_tuning.describe(self.initial_model, self.info, self._frozen_parts)
 
     def learning_rates(self) -> list[float]:
         """Returns the learning rate of each epoch's last step."""
         steps = self._batch_sizes.steps_per_epoch
         ends = np.arange(1, self.settings.train.epochs + 1) * steps
         return np.asarray(self._schedule(jnp.asarray(ends - 1))).tolist()
+
+    @property
+    def _frozen_parts(self) -> tuple[str, ...]:
+        return config.frozen_parts(self.settings.optimizer.frozen)
 
     @property
     def _loop(self) -> DeviceLoop | None:
@@ -227,7 +251,7 @@ class RunBuilder:
         )
 
     def _loss(self, graphdef: nnx.GraphDef[resnet.ResNet]) -> Loss:
-        settings, info = self.settings, self.dataset.info
+        settings, info = self.settings, self.info
         augmentations = settings.augment.to_dict()
         transforms = augmentations.pop("transforms")
         teacher = None

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from jax_resnet.distributed.mesh import REPLICATED
+from jax_resnet.model.weights import Weights
 from jax_resnet.training.ema import mean_statistics
 from jax_resnet.training.input_pipeline import InputPipeline
 from jax_resnet.training.loss import Loss
@@ -40,7 +41,7 @@ class CompiledSteps:
         evaluate: step over ``(step, metrics)``; its constants are a chunk's arrays and
             the weights.
         statistics: step over ``(total, step)``; its constants are a chunk's arrays and
-            the averaged parameters. None without an average.
+            the weights that get statistics. None without an average.
         image_sizes: size of the training images in each epoch; None is the full size.
         compile_seconds: time spent in compilation so far; a resumed run sets it to that
             of its earlier starts.
@@ -59,7 +60,7 @@ class CompiledSteps:
         self.image_sizes = image_sizes
         self.compile_seconds = 0.0
         self.pipeline = pipeline
-        self._ema = options.ema
+        self._options = options
         devices = pipeline.devices
         multi_step = partial(MultiStep, devices=devices, loop=loop)
 
@@ -101,8 +102,11 @@ class CompiledSteps:
             pipeline.compile,
         ]
         if self.statistics is not None:
-            carry, params = self.statistics_carry(state, 0), state.weights.params
-            jobs.append(partial(self.statistics.compile, carry, *chunk, params))
+            carry, weights = (
+                self.statistics_carry(state, 0),
+                self.without_statistics(state),
+            )
+            jobs.append(partial(self.statistics.compile, carry, *chunk, weights))
         with ThreadPoolExecutor(len(jobs)) as pool:
             list(pool.map(lambda job: job(), jobs))
         self.compile_seconds += time.monotonic() - started
@@ -110,16 +114,24 @@ class CompiledSteps:
     @property
     def statistics_steps(self) -> int:
         """Steps at the end of an epoch that give the average its statistics."""
-        steps = self._ema.statistics_steps if self._ema else 0
+        ema = self._options.ema
+        steps = ema.statistics_steps if ema else 0
         return min(steps, self.pipeline.sizes.steps_per_epoch)
 
     def statistics_carry(self, state: TrainState, first: int) -> Any:
         """Returns the carry of the statistics step, before its first step."""
-        zeros = {n: np.zeros(x.shape, x.dtype) for n, x in state.batch_stats.items()}
+        trained = self._options.trained(state.batch_stats)
+        zeros = {name: np.zeros(x.shape, x.dtype) for name, x in trained.items()}
         return self.pipeline.devices.place((zeros, np.int32(first)))
+
+    def without_statistics(self, state: TrainState) -> Weights:
+        """Returns the averaged weights, with no statistics but the frozen ones."""
+        weights = state.weights
+        return replace(weights, batch_stats=self._options.kept(weights.batch_stats))
 
     def with_statistics(self, state: TrainState, total: Any) -> TrainState:
         """Gives the state's average the mean statistics of a total."""
         assert state.average is not None
         found = _mean_statistics(total, self.statistics_steps)
-        return replace(state, average=replace(state.average, batch_stats=found))
+        batch_stats = state.average.batch_stats | found
+        return replace(state, average=replace(state.average, batch_stats=batch_stats))

@@ -108,7 +108,7 @@ class Loop:
             steps.statistics_carry(state, epoch * sizes.steps_per_epoch + first),
             self._pipeline.train_chunks(epoch, first),
             first,
-            constants=(state.average.params,),
+            constants=(steps.without_statistics(state),),
         )
         if done < sizes.steps_per_epoch:
             return state

@@ -20,7 +20,7 @@ def new_metadata(
     task: Task, builder: RunBuilder, dataset: data.Dataset, parameters: int
 ) -> RunMetadata:
     """Returns the metadata of a new run, whose model has so many parameters."""
-    settings, source = builder.settings, builder.initial_model
+    settings = builder.settings
     info = RunInfo(
         title=task.name,
         command=task.command,
@@ -35,12 +35,12 @@ def new_metadata(
         eval_name=dataset.eval_name,
         batch_size=settings.train.batch_size,
         seed=settings.seed,
-        initial_model=source.describe() if source else "",
+        initial_model=builder.describe_start(),
         **_changeable(builder),
     )
     return RunMetadata(
         model=builder.architecture,
-        dataset=dataset.info,
+        dataset=builder.info,
         config=config.to_json(settings),
         run=info,
         clock=Clock(),

@@ -66,7 +66,8 @@ def start_run(
     with processes.all_or_none() as must_match, ThreadPoolExecutor(1) as background:
         described = describe_data(settings)
         loading = background.submit(described.load)
-        builder = RunBuilder(settings, devices, described)
+        resumed = point.metadata.dataset if point else None
+        builder = RunBuilder(settings, devices, described, resumed)
         steps, state = builder.build(init_key)
         carry, seconds = _compiled(builder, steps, state, point)
         dataset = loading.result()

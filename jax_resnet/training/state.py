@@ -1,6 +1,7 @@
 """The training state: arrays only, so that it can be donated, saved and compared."""
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -46,10 +47,15 @@ def create_train_state(
     optimizer: optax.GradientTransformation,
     *,
     with_average: bool = False,
+    frozen: Collection[str] = (),
 ) -> tuple[nnx.GraphDef[ResNet], TrainState]:
-    """Returns the model's static definition and the state before the first step."""
+    """Returns the model's static definition and the state before the first step.
+
+    The optimizer has no state for the ``frozen`` parameters.
+    """
     graphdef, params, batch_stats = split(model)
     weights = Weights(params, batch_stats)
     average = jax.tree.map(jnp.copy, weights) if with_average else None
-    step, opt_state = np.zeros((), np.int32), optimizer.init(params)
+    trained = {name: array for name, array in params.items() if name not in frozen}
+    step, opt_state = np.zeros((), np.int32), optimizer.init(trained)
     return graphdef, TrainState(step, params, batch_stats, opt_state, average)

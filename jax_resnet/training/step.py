@@ -39,6 +39,16 @@ class StepOptions:
     sam: Sam | None = None
     # the average of the weights that the state keeps; None keeps none
     ema: Ema | None = None
+    # names of the parameters and BatchNorm statistics that no step changes
+    frozen: frozenset[str] = frozenset()
+
+    def trained(self, arrays: Arrays) -> Arrays:
+        """Returns the arrays that are not frozen."""
+        return {name: a for name, a in arrays.items() if name not in self.frozen}
+
+    def kept(self, arrays: Arrays) -> Arrays:
+        """Returns the arrays that are frozen."""
+        return {name: a for name, a in arrays.items() if name in self.frozen}
 
 
 def make_train_step(
@@ -66,12 +76,15 @@ def make_train_step(
         gradients, (found, batch_stats) = gradients_of(
             state.params, state.batch_stats, batch
         )
+        trained = options.trained(state.params)
         if options.sam is not None:
             # The statistics stay those at the weights, not at their neighbours.
-            above = options.sam.ascend(state.params, gradients)
+            above = state.params | options.sam.ascend(trained, gradients)
             gradients, _ = gradients_of(above, state.batch_stats, batch)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, trained)
+        params = state.params | optax.apply_updates(trained, updates)
+        # Averaged over devices, they would be rounded.
+        batch_stats = batch_stats | options.kept(state.batch_stats)
         average = state.average
         if options.ema is not None and average is not None:
             average = options.ema.update(average, params, state.step)
@@ -82,9 +95,18 @@ def make_train_step(
 
 
 def _gradients(loss: Loss, options: StepOptions) -> Gradients:
-    """Takes the gradients over the parts of the batch and over the devices."""
+    """Takes the gradients over the parts of the batch and over the devices.
+
+    They are those of the parameters that are trained.
+    """
     parts, axis_name = options.accumulation, options.axis_name
-    gradients_of: Gradients = jax.grad(loss, has_aux=True)
+
+    def gradients_of(
+        params: Arrays, batch_stats: Arrays, batch: Batch
+    ) -> tuple[Arrays, tuple[RunningMetrics, Arrays]]:
+        return jax.grad(
+            lambda trained: loss(params | trained, batch_stats, batch), has_aux=True
+        )(options.trained(params))
 
     def accumulated(
         params: Arrays, batch_stats: Arrays, batch: Batch
@@ -96,7 +118,7 @@ def _gradients(loss: Loss, options: StepOptions) -> Gradients:
             return (total, metrics + found, batch_stats), None
 
         split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
-        zeros = jax.tree.map(jnp.zeros_like, params)
+        zeros = jax.tree.map(jnp.zeros_like, options.trained(params))
         (total, metrics, batch_stats), _ = lax.scan(
             add,
             (zeros, RunningMetrics.zeros(), batch_stats),
@@ -137,11 +159,12 @@ def _rows(
 
 
 def make_statistics_step(loss: Loss, options: StepOptions = StepOptions()) -> Callable:
-    """Makes ``((total, step), images, labels, order, key, params) -> (total, step)``.
+    """Makes ``((total, step), images, labels, order, key, weights) -> (total, step)``.
 
     The step takes the batch that training takes in it, and adds BatchNorm's statistics
-    of this batch under the parameters to the total: see
-    :func:`~jax_resnet.training.ema.mean_statistics`.
+    of this batch under the weights' parameters to the total: see
+    :func:`~jax_resnet.training.ema.mean_statistics`. The weights have the frozen
+    statistics, and the total has the others.
     """
 
     def statistics_step(
@@ -150,12 +173,13 @@ def make_statistics_step(loss: Loss, options: StepOptions = StepOptions()) -> Ca
         labels: Int[Array, " n"],
         order: Int[Array, "steps parts b"],
         key: Key[Array, ""],
-        params: Arrays,
+        weights: Weights,
     ) -> tuple[Arrays, Int[Array, ""]]:
         total, step = carry
         rows, keys, epoch = _rows(step, order, key, options.axis_name)
         batch = loss.prepare_batch(images[rows], labels[rows], keys, epoch)
-        found = loss.statistics(params, zero_statistics(total), batch)
+        before = zero_statistics(total) | weights.batch_stats
+        found = options.trained(loss.statistics(weights.params, before, batch))
         if options.axis_name is not None and options.average_statistics:
             found = lax.pmean(found, options.axis_name)
         return jax.tree.map(jnp.add, total, found), step + 1

@@ -31,9 +31,10 @@ def test_statistics_are_the_means_over_batches():
     images, labels = images_and_labels()
     step = jax.jit(make_statistics_step(make_loss()))
     order = jnp.arange(40, dtype=jnp.int32).reshape(5, 1, BATCH)
+    weights = Weights(state.params, {})
     carry = jax.tree.map(jnp.zeros_like, state.batch_stats), jnp.int32(3)
     for _ in range(2):
-        carry = step(carry, images, labels, order, jax.random.key(2), state.params)
+        carry = step(carry, images, labels, order, jax.random.key(2), weights)
     total, done = carry
     assert int(done) == 5
     found = mean_statistics(total, 2)
