@@ -35,7 +35,8 @@ class DatasetInfo:
     class_names: tuple[str, ...]  # in the order of the labels
     superclass_names: tuple[str, ...]  # empty if the data set has none
     superclass_of: tuple[int, ...]  # index of each class's superclass, or empty
-    # mean and standard deviation of each channel of x/255 over the training images
+    # mean and standard deviation of each channel of x/255 over the training images, or
+    # over those of the model that training started from
     mean: tuple[float, ...]
     std: tuple[float, ...]
 

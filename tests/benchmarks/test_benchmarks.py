@@ -3,7 +3,9 @@
 import re
 
 import evaluation
+import finetuning
 import gpu_program
+import numpy as np
 import profile_step
 import pytest
 import step_variants
@@ -13,6 +15,7 @@ from rounds import Result
 from step_changes import BASELINE
 from variant import Options
 
+from jax_resnet import data
 from jax_resnet.runtime.errors import UserError
 
 SMALL = [
@@ -94,3 +97,23 @@ def test_gpu_program(capsys, restored):
     command = "--config configs/resnet56.py --config.model.depth=8 --program eval"
     assert gpu_program.main(command.split()) == 0
     assert "| convolutions | 9 |" in capsys.readouterr().out
+
+
+def test_finetuning_learns_classes_that_the_first_model_has_not_seen(
+    tmp_path, monkeypatch
+):
+    names = "abcdefghij"
+    labels = np.arange(40, dtype=np.int32) % len(names)
+    pixels = labels.astype(np.uint8)[:, None, None, None]
+    images = np.broadcast_to(pixels, (40, 8, 8, 3))
+    info = data.DatasetInfo("", "", (8, 8, 3), tuple(names), (), (), (), ())
+    dataset = data.Dataset(info, *[data.Split(images, labels)] * 2, "test")
+    monkeypatch.setattr(finetuning.data, "load", lambda *_, **__: dataset)
+    finetuning.write_data(tmp_path, source_images=20, images=6)
+    for name, classes, n_train in (("source", "abcdfghi", 20), ("target", "ej", 6)):
+        with np.load(tmp_path / f"{name}.npz") as file:
+            assert "".join(file["class_names"]) == classes
+            assert len(file["train_labels"]) == n_train
+            for split in ("train", "test"):
+                found = [names.index(classes[i]) for i in file[f"{split}_labels"]]
+                assert (file[f"{split}_images"][:, 0, 0, 0] == found).all()
