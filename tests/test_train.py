@@ -65,7 +65,7 @@ def test_results_do_not_depend_on_the_size_of_calls(tiny, finished, tmp_path):
         ("--config.train.device=gpu", "JAX finds no device of kind 'gpu'"),
         ("--config.data.name=cifar1000", "cifar1000"),
         ("--config.data.train_split=train[:", "train_split|train\\["),
-        ("--config.train.initial_model=nowhere", "no checkpoint in"),
+        ("--config.train.initial_model=nowhere", "initial_model: no checkpoint in"),
         ("--workdir=/dev/null/run", "cannot write to workdir"),
     ],
 )

@@ -37,6 +37,7 @@ _ALIASES = {
     "smoothing": "train.label_smoothing",
     "finetune": "train.initial_model",
     "pretrained": "train.initial_model",
+    "freeze": "optimizer.frozen",
     "gpus": "mesh.devices",
 }
 _OTHERWISE = {

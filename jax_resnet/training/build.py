@@ -89,19 +89,14 @@ class RunBuilder:
     @cached_property
     def initial_model(self) -> Predictor | None:
         """The model whose weights training starts from, if the config names one."""
-        path = self.settings.train.initial_model
-        return Predictor.open(path) if path else None
+        return _open("train.initial_model", self.settings.train.initial_model)
 
     @cached_property
     def teacher(self) -> Predictor | None:
         """The teacher for distillation, if the config names one."""
         path, info = self.settings.distill.teacher, self.info
-        if not path:
+        if (teacher := _open("distill.teacher", path)) is None:
             return None
-        try:
-            teacher = Predictor.open(path)
-        except UserError as error:
-            raise UserError(f"distill.teacher: {error}") from error
         own, other = (
             (i.class_names, i.image_shape, i.mean) for i in (info, teacher.info)
         )
@@ -278,3 +273,11 @@ class RunBuilder:
         size = count * math.prod(self.dataset.info.image_shape)
         # Leave two thirds of the memory to activations and other programs.
         return size > memory_bytes(self.devices.first) / 3
+
+
+def _open(field: str, path: str) -> Predictor | None:
+    """Opens the model that a field names, if it names one."""
+    try:
+        return Predictor.open(path) if path else None
+    except UserError as error:
+        raise UserError(f"{field}: {error}") from error

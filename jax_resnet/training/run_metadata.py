@@ -40,7 +40,7 @@ def new_metadata(
     )
     return RunMetadata(
         model=builder.architecture,
-        dataset=builder.info,
+        dataset=dataset.info,
         config=config.to_json(settings),
         run=info,
         clock=Clock(),

@@ -70,7 +70,7 @@ def start_run(
         builder = RunBuilder(settings, devices, described, resumed)
         steps, state = builder.build(init_key)
         carry, seconds = _compiled(builder, steps, state, point)
-        dataset = loading.result()
+        dataset = replace(loading.result(), info=builder.info)
         if processes.count > 1:
             must_match["data"] = zlib.crc32(dataset.train.images.data)
     say(
