@@ -238,6 +238,8 @@ def _reshaped(found: tuple[int, ...], shape: tuple[int, int, int]) -> str:
     height, width, channels = shape
     if len(found) == 3 and found[2] == channels:
         return "a batch dimension is missing, add one: images[None]"
+    if found[1:] == (height, width) and channels == 1:
+        return "the channel is missing, add it: images[..., None]"
     if len(found) != 4:
         return "give height, width and channels of each of n images"
     if found[3] != channels and found[1] == channels:

@@ -119,6 +119,11 @@ def test_refusals(predictor, given, message):
     assert re.search(message, refusal(predictor, given))
 
 
+def test_grey_images_without_a_channel():
+    text = refusal(make_predictor(channels=1), np.zeros((2, 8, 8), np.uint8))
+    assert "the channel is missing, add it: images[..., None]" in text
+
+
 def test_predict_under_jit_names_the_function_for_it(predictor, images):
     with unchecked(), pytest.raises(UserError, match=r"call probabilities\(images\)"):
         jax.jit(predictor.predict)(images)
