@@ -30,8 +30,11 @@ def start_from(
     try:
         weights = from_arrays(template, arrays)["state"]
     except UserError as error:
+        own = source.metadata.model
         raise UserError(
-            f"{name} does not fit: {error}; set model.* to what it was trained with"
+            f"{name} does not fit: {error}; it has model.depth={own['depth']}, "
+            f"model.width={own['width']}, model.shortcut={own['shortcut']} and images "
+            f"of {own['in_channels']} channels"
         ) from error
     return state.with_weights(weights)
 
