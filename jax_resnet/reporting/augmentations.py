@@ -77,7 +77,8 @@ def _show(axes: Any, image: UInt8[np.ndarray, "h w c"], left: int, top: int) -> 
     x, y = (left + (_SIDE - scale * width) / 2, top + (_SIDE - scale * height) / 2)
     pixels = image[..., :3] if channels >= 3 else np.repeat(image[..., :1], 3, axis=-1)
     extent = (x, x + scale * width, y + scale * height, y)
-    axes.imshow(pixels, extent=extent, interpolation="nearest")
+    smoothing = "nearest" if scale >= 1 else "auto"
+    axes.imshow(pixels, extent=extent, interpolation=smoothing)
 
 
 def _write(axes: Any, x: int | float, y: int | float, text: str, **style: Any) -> None:
