@@ -69,6 +69,8 @@ def test_jobs_have_a_device_each():
     jobs = [partial(job, number) for number in range(4)]
     runs = seeds.run_each(jobs, DeviceMesh(tuple(devices)), StopAfter(3))
     assert len(seen) == 3 and set(seen) == set(devices)
-    assert [runs[number].result() for number in (0, 2, 3)] == [0, 2, None]
+    # The last two start at once, and either may be the third to ask.
+    ended = [runs[number].result() for number in (0, 2, 3)]
+    assert ended in ([0, 2, None], [0, None, 3])
     with pytest.raises(UserError, match="number 1"):
         seeds.results_of(runs)
