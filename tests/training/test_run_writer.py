@@ -127,3 +127,17 @@ def test_a_failure_is_raised_where_training_sees_it(tmp_path, monkeypatch):
         writer.save_epoch(state(2), second)
     assert json.loads((tmp_path / "summary.json").read_text())["complete"] is False
     assert reported(tmp_path) == []
+
+
+def test_a_file_that_is_written_behind_training(tmp_path):
+    def written_in(folder, name, processes):
+        workdir = tmp_path / folder
+        with RunWriter(workdir, processes, run_metadata(), keep_latest=1) as writer:
+            writer.write_behind(name, lambda: b"picture")
+        return workdir / name
+
+    first, second = Processes(2, 0), Processes(2, 1)
+    assert written_in("first", "picture.png", first).read_bytes() == b"picture"
+    assert not written_in("second", "picture.png", second).exists()
+    with pytest.raises(UserError, match=r"cannot write .*picture\.png: Not a dir"):
+        written_in("third", "log.md/picture.png", Processes())
