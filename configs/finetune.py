@@ -9,8 +9,8 @@ epochs at a tenth of the learning rate. Start from any run or exported model of 
 ``model.*`` with ``--config.train.initial_model=DIR``, and fine-tune to images of your
 own with ``--config.data.name=folder --config.data.dir=DIR``.
 
-This recipe has not been measured; ``benchmarks/README.md`` measures fine-tuning on a
-smaller scale.
+This recipe has not been measured. ``benchmarks/README.md`` compares fine-tuning with
+training from scratch on a smaller scale.
 """
 
 import resnet56
