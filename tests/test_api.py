@@ -83,7 +83,7 @@ def test_a_run_is_stopped_in_a_thread_and_in_a_notebook_and_ends_the_same(
     assert_same_run(workdir, finished)
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_two_runs_at_once(settings, finished, tmp_path):
     workdirs = [tmp_path / "one" / "tiny", tmp_path / "two" / "tiny"]
     with ThreadPoolExecutor(2) as threads:
