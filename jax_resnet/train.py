@@ -107,12 +107,12 @@ def _parser() -> Parser:
         metavar="HOST:PORT",
         help="one of several processes: the address of the first",
     )
-    parser.add_argument(
-        "--num-processes", type=int, metavar="N", help="with --coordinator: how many"
-    )
-    parser.add_argument(
-        "--process-id", type=int, metavar="I", help="with --coordinator: from 0 on"
-    )
+    for name, symbol, meaning in (
+        ("--num-processes", "N", "how many"),
+        ("--process-id", "I", "which one this is, from 0 on"),
+    ):
+        help_text = f"with --coordinator: {meaning}"
+        parser.add_argument(name, type=int, metavar=symbol, help=help_text)
     return parser
 
 

@@ -75,22 +75,9 @@ def build(
       UserError: A name or setting is wrong, or ``normalize`` is not where it must be.
         When it is traced, also if a function of your own fails or changes the shape.
     """
-    checked = check_augmentations(transforms, settings)
-    functions: dict[str, _Function] = {
-        name: partial(_FUNCTIONS[name], **group)
-        for name, group in checked.items()
-        if name in _FUNCTIONS
-    }
-    functions["normalize"] = lambda key, image: normalize(image, mean, std)
-    middle = transforms.index("normalize")
-    chosen: list[tuple[str, _Function]] = []
-    for place, transform in enumerate(transforms):
-        if callable(transform):
-            name, highest = transform.__name__, 255 if place < middle else None
-            own = partial(_apply_own, transform, checked[name], highest)
-            chosen.append((name, own))
-        else:
-            chosen.append((transform, functions[transform]))
+    chosen = _functions(transforms, check_augmentations(transforms, settings))
+    chosen["normalize"] = lambda key, image: normalize(image, mean, std)
+    named = [(name, chosen[name]) for name in map(_name, transforms)]
 
     def augment(
         keys: Key[Array, " b"],
@@ -98,10 +85,31 @@ def build(
         epoch: Int32[Array, ""] | int = 0,
     ) -> Float32[Array, "b h w c"]:
         in_axes = (0, 0, None)
-        augment_images = jax.vmap(partial(_augment_image, chosen), in_axes=in_axes)
+        augment_images = jax.vmap(partial(_augment_image, named), in_axes=in_axes)
         return augment_images(keys, images, jnp.int32(epoch))
 
     return augment
+
+
+def _name(transform: Transform) -> str:
+    return transform.__name__ if callable(transform) else transform
+
+
+def _functions(
+    transforms: Sequence[Transform], settings: Mapping[str, Mapping[str, Any]]
+) -> dict[str, _Function]:
+    """Returns the function of each transform, with its settings, by name."""
+    middle = transforms.index("normalize")
+    functions: dict[str, _Function] = {}
+    for place, transform in enumerate(transforms):
+        name = _name(transform)
+        if callable(transform):
+            highest = 255 if place < middle else None
+            own = partial(_apply_own, transform, settings[name], highest)
+            functions[name] = own
+        elif name != "normalize":
+            functions[name] = partial(_FUNCTIONS[name], **settings[name])
+    return functions
 
 
 def _apply_own(

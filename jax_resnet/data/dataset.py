@@ -85,12 +85,10 @@ def describe(
         else:
             evaluation = _read(source, eval_split, cache_dir)
             dataset = Dataset(info, train, evaluation, eval_split)
-        if not holdout and splits.overlap(
-            train_split, eval_split, source.shard_lengths
-        ):
-            _log.warning("%s and %s have images in common", train_split, eval_split)
-        else:
-            warn_of_duplicates(dataset.train, dataset.evaluation, dataset.eval_name)
+            if splits.overlap(train_split, eval_split, source.shard_lengths):
+                _log.warning("%s and %s have images in common", train_split, eval_split)
+                return dataset
+        warn_of_duplicates(dataset.train, dataset.evaluation, dataset.eval_name)
         return dataset
 
     return Description(info, n_train - holdout, n_eval, load)
