@@ -9,7 +9,6 @@ from jaxtyping import Bool, Int32, UInt8
 from jax_resnet.data.source import Split
 from jax_resnet.runtime.errors import UserError
 
-TEST_SHARE = 0.2  # of images that are not stored as training and test images
 ShardLengths = Mapping[str, Sequence[int]]  # images in each file of each stored split
 TEST_SHARE = 0.2  # of images that are not stored as training and test images
 
