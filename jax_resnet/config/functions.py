@@ -24,6 +24,9 @@ def as_text(function: Callable[..., Any]) -> str:
     name = name_of(function)
     try:
         source = inspect.getsource(inspect.unwrap(function))
+        # Of code from exec(), Python may find the lines of another one.
+        if f"def {name}(" not in source:
+            raise OSError("these are other lines")
     except (OSError, TypeError) as error:
         raise UserError(
             f"augment.transforms: the source of {name!r}, by which a run knows it when "
