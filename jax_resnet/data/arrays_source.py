@@ -9,11 +9,11 @@ import numpy as np
 
 from jax_resnet.data import splits
 from jax_resnet.data.checks import check_classes
+from jax_resnet.data.image_file import MODES
 from jax_resnet.data.source import DatasetInfo, Source, Split
 from jax_resnet.runtime.errors import UserError
 
 NAME = "arrays"
-_CHANNELS = (1, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _read_split(path: Path, arrays: Mapping[str, np.ndarray], split: str) -> Spl
     if images.ndim == 3:
         images = images[..., None]
     is_image = images.ndim == 4 and min(images.shape[1:]) > 0
-    if images.dtype != np.uint8 or not is_image or images.shape[-1] not in _CHANNELS:
+    if images.dtype != np.uint8 or not is_image or images.shape[-1] not in MODES:
         raise UserError(
             f"{keys[0]} in {path} are {images.dtype} {list(arrays[keys[0]].shape)}: "
             "they must be uint8, from 0 to 255, [n, height, width, channels] with 1, "

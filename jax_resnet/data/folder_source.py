@@ -18,6 +18,7 @@ from jax_resnet.data.folder_listing import ALL, Listing, list_images
 from jax_resnet.data.image_file import UnreadableImageError, read_image
 from jax_resnet.data.source import DatasetInfo, Source, Split
 from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.memory import physical_memory_bytes
 
 NAME = "folder"
 _CHUNK = 32  # files that a thread reads at a time
@@ -133,7 +134,7 @@ def _check(listing: Listing) -> None:
 
 def _check_memory(count: int, shape: tuple[int, int, int]) -> None:
     needed = count * math.prod(shape)
-    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    physical = physical_memory_bytes()
     if needed > physical:
         raise UserError(
             f"{count:,} images of {shape[0]}x{shape[1]} take {needed / 2**30:.0f} GiB "

@@ -30,7 +30,7 @@ MAX_PIXELS = 178_956_970  # 716 MB; Pillow's own limit
 # allocator keeps the memory of every thread that has ever decoded one.
 _LARGE = 4_000_000  # pixels
 _large_images = ThreadPoolExecutor(1, "large image")
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by number of channels
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by number of channels
 
 # Pillow warns of metadata that do not matter. ``catch_warnings`` is not for threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -110,7 +110,7 @@ def _load(
     image.draft("RGB", (max(512, 2 * width), max(512, 2 * height)))
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
-    resized = _resize(_convert(image, _MODES[channels]), (width, height), fit, border)
+    resized = _resize(_convert(image, MODES[channels]), (width, height), fit, border)
     return np.asarray(resized, np.uint8).reshape(shape)
 
 

@@ -20,6 +20,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from tqdm import tqdm
 
 from jax_resnet.data import prepare
+from jax_resnet.data.image_file import MODES
 from jax_resnet.data.source import DatasetInfo, Source, Split
 from jax_resnet.runtime.errors import UserError, nearest
 
@@ -31,7 +32,6 @@ _NORMALIZATION = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
 }
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by number of channels
 _BATCH = 1000  # records read at a time
 _DAMAGE = (OSError, RuntimeError, ValueError, IndexError, SyntaxError, DecodeError)
 
@@ -86,7 +86,7 @@ class TfdsSource(Source):
             _check_label(superclass, self.info.superclass_names)
         channels = self.info.image_shape[-1]
         with Image.open(io.BytesIO(encoded)) as image:
-            pixels = np.asarray(image.convert(_MODES[channels]))
+            pixels = np.asarray(image.convert(MODES[channels]))
         return pixels.reshape(*pixels.shape[:2], channels), label, superclass
 
 
@@ -205,7 +205,7 @@ def _check(name: str, builder: Any, features: Mapping[str, Any]) -> None:
     kinds = tfds.features
     if not (isinstance(image, kinds.Image) and isinstance(label, kinds.ClassLabel)):
         raise UserError(f"{name} is no classification set: it needs image and label")
-    if image.np_dtype != np.uint8 or image.shape[-1] not in _MODES:
+    if image.np_dtype != np.uint8 or image.shape[-1] not in MODES:
         raise UserError(
             f"{name} has images of {image.np_dtype}, shape {image.shape}: only 8-bit "
             "images of 1, 3 or 4 channels can be read"

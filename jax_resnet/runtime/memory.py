@@ -16,5 +16,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 def memory_bytes(device: "jax.Device") -> int:
     """Returns the memory that a device may use; for a CPU, that of the machine."""
     statistics = device.memory_stats() or {}
-    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return statistics.get("bytes_limit") or physical
+    return statistics.get("bytes_limit") or physical_memory_bytes()
+
+
+def physical_memory_bytes() -> int:
+    """Returns the memory of the machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -16,17 +16,16 @@ _EPOCHS = 8
 
 
 def preview(
-    loss: Loss, train: Split, info: DatasetInfo, key: Key[Array, ""]
+    loss: Loss, chosen: Split, info: DatasetInfo, key: Key[Array, ""]
 ) -> list[ImageViews]:
-    """Returns some training images, spread evenly over the classes, and their views.
+    """Returns training images that :func:`choose` has chosen, and their views.
 
     The loss prepares them as in training: each view is of another epoch, the first
     ones, with keys derived from the key of the run's steps.
     """
     # The teacher, if there is one, looks at images and does not change them.
     loss = replace(loss, teacher=None)
-    chosen = spread(train.labels)
-    images, labels = train.images[chosen], train.labels[chosen]
+    images, labels = chosen.images, chosen.labels
 
     @jax.jit
     def see(
@@ -51,6 +50,12 @@ def preview(
         )
         for i, label in enumerate(labels)
     ]
+
+
+def choose(train: Split) -> Split:
+    """Returns a copy of some training images, spread evenly over the classes."""
+    places = spread(train.labels)
+    return Split(train.images[places], train.labels[places])
 
 
 def spread(labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " images"]:

@@ -21,7 +21,7 @@ from jax_resnet.training.build import RunBuilder, describe_data
 from jax_resnet.training.compiled import CompiledSteps
 from jax_resnet.training.input_pipeline import InputPipeline
 from jax_resnet.training.metrics import RunningMetrics
-from jax_resnet.training.preview import preview
+from jax_resnet.training.preview import choose, preview
 from jax_resnet.training.resume import ResumePoint
 from jax_resnet.training.run_metadata import new_metadata, resumed_metadata
 from jax_resnet.training.state import TrainState
@@ -90,18 +90,18 @@ def start_run(
         steps,
         carry,
         metadata,
-        partial(_draw_preview, steps, dataset, step_key),
+        partial(_draw_preview, steps, choose(dataset.train), dataset.info, step_key),
         progress,
     )
 
 
 def _draw_preview(
-    steps: CompiledSteps, dataset: data.Dataset, step_key: jax.Array
+    steps: CompiledSteps, chosen: data.Split, info: data.DatasetInfo, key: jax.Array
 ) -> bytes:
     """Draws training images as stored, and as the network sees them in the end."""
     loss = steps.loss.at_size(steps.image_sizes[0])
     with jax.default_device(steps.pipeline.devices.first):
-        views = preview(loss, dataset.train, dataset.info, step_key)
+        views = preview(loss, chosen, info, key)
     return draw_augmentations(views)
 
 

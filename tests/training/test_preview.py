@@ -11,7 +11,7 @@ from jax_resnet.augment import compose
 from jax_resnet.augment.mixup import make_mix
 from jax_resnet.data import Split
 from jax_resnet.data.synthetic import INFO
-from jax_resnet.training.preview import preview
+from jax_resnet.training.preview import choose, preview
 
 RNG = np.random.default_rng(0)
 # Sorted by class, as in a folder; the last class has half of the images.
@@ -26,7 +26,7 @@ def views(*transforms, size=None, **changes):
     settings = {name: CUTOUT[name] for name in transforms if name in CUTOUT}
     augment = compose.build(transforms, settings, mean=INFO.mean, std=INFO.std)
     loss = make_loss(replace(PLAIN, augment=augment, **changes)).at_size(size)
-    return preview(loss, TRAIN, INFO, jax.random.key(5))
+    return preview(loss, choose(TRAIN), INFO, jax.random.key(5))
 
 
 def test_without_augmentations_the_network_sees_what_is_stored():
