@@ -7,6 +7,7 @@ import pytest
 from command_line import ROOT
 
 from jax_resnet import __main__, config, train
+from jax_resnet.config import hints
 from jax_resnet.runtime.errors import UserError
 
 # Imports every command with bad arguments, and prints the heavy modules that came too.
@@ -46,6 +47,12 @@ def test_a_bare_name_is_a_config_of_the_package(monkeypatch, tmp_path):
     assert config.load("resnet20") == by_path
     with pytest.raises(UserError, match=r"no config file 'resnt20'.*'resnet20'"):
         config.load("resnt20")
+    with pytest.raises(UserError, match="'nonsense'; there are finetune, resnet110, "):
+        config.load("nonsense")
+
+
+def test_every_name_of_other_programs_stands_for_a_field():
+    assert {*hints.ELSEWHERE} <= {*config.flatten(config.load("smoke"))}
 
 
 def test_print_config_shows_every_field_with_comment_and_value(capsys):
@@ -71,7 +78,17 @@ def test_print_config_shows_every_field_with_comment_and_value(capsys):
         (["--batch-size", "64"], "--config.train.batch_size=64"),
         (["--seed"], "--config.seed=..."),
         (["--resume"], "the same command resumes"),
+        (["--optim.wd", "1"], "--config.optimizer.weight_decay=1"),
+        (["--sched=cosine"], "--config.optimizer.schedule=cosine"),
+        (["-b", "64"], "--config.train.batch_size=64"),
+        (["lr=1"], "--config.optimizer.learning_rate=1"),
+        (["--nonsense"], "--print-config lists them"),
         (["--config.optimizer.lr=1"], "did you mean 'optimizer.learning_rate'"),
+        (["--config.optimizer=adamw"], "it is a group, set optimizer.name"),
+        (["--config.model.name=resnet20"], "did you mean 'model.depth'"),
+        (["--config.train.bs=64"], "did you mean 'train.batch_size'"),
+        (["--config.dropout=0.1"], "'dropout'; train --print-config"),
+        (["--config.workers=4"], "'workers': there are none"),
     ],
 )
 def test_habits_of_other_programs_are_answered_with_the_field(arguments, meant):

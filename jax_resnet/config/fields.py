@@ -9,7 +9,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jax_resnet.runtime.errors import UserError, nearest
+from jax_resnet.config.hints import wrong_field
+from jax_resnet.runtime.errors import UserError
 
 
 class Resume(enum.Enum):
@@ -156,7 +157,8 @@ def check(fields: Mapping[str, Any]) -> None:
     for name in fields:
         if name not in FIELDS and not name.startswith("augment."):
             raise UserError(
-                f"config has a field {name!r} that nothing uses{nearest(name, FIELDS)}"
+                f"config has a field {name!r} that nothing uses"
+                f"{wrong_field(name, FIELDS)}"
             )
     for name, field in FIELDS.items():
         if name not in fields:

@@ -1,16 +1,16 @@
 """Loads a config from a Python file, with overrides from the command line."""
 
-import difflib
 import os
 import re
 import runpy
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from jax_resnet.config import hints
 from jax_resnet.config.augmentations import check_augmentations
 from jax_resnet.config.fields import check, flatten
 from jax_resnet.config.kept import to_json
@@ -18,35 +18,6 @@ from jax_resnet.runtime.errors import UserError, nearest
 from jax_resnet.runtime.resources import own_folder
 
 _OVERRIDE = re.compile(r"--?(?:no)?config\.(?P<field>[^=]*)")
-
-
-# What fields are called elsewhere.
-_ALIASES = {
-    "lr": "optimizer.learning_rate",
-    "wd": "optimizer.weight_decay",
-    "optim": "optimizer.name",
-    "opt": "optimizer.name",
-    "optimizer": "optimizer.name",
-    "dataset": "data.name",
-    "data": "data.name",
-    "data_path": "data.dir",
-    "model": "model.depth",
-    "arch": "model.depth",
-    "amp": "model.dtype",
-    "warmup": "optimizer.warmup_epochs",
-    "smoothing": "train.label_smoothing",
-    "finetune": "train.initial_model",
-    "pretrained": "train.initial_model",
-    "freeze": "optimizer.frozen",
-    "gpus": "mesh.devices",
-}
-_OTHERWISE = {
-    "resume": "the same command resumes an unfinished run",
-    "output": "the folder of a run is its --workdir",
-    "output_dir": "the folder of a run is its --workdir",
-    "workers": "there are none: images are augmented on the device",
-    "num_workers": "there are none: images are augmented on the device",
-}
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -84,8 +55,9 @@ def _find(path: str) -> Path:
         return own_folder("configs") / f"{path}.py"
     # Unlike Path.is_file, os.path.isfile takes names of any length.
     if not path.endswith(".py") or not os.path.isfile(path):  # noqa: PTH113
-        hint = nearest(Path(path).stem, packaged_names())
-        raise UserError(f"no config file {path!r}{hint or ': try resnet56'}")
+        known = packaged_names()
+        hint = nearest(Path(path).stem, known) or f"; there are {', '.join(known)}"
+        raise UserError(f"no config file {path!r}{hint}")
     return Path(path)
 
 
@@ -111,14 +83,10 @@ def _overridden(
     fields = flatten(config)
     match = _OVERRIDE.fullmatch(argument.split("=", 1)[0])
     if not match:
-        raise _unexpected(argument, following, fields)
+        hint = hints.wrong_argument(argument, "".join(following[:1]), fields)
+        raise UserError(f"unexpected argument {argument!r}{hint}")
     if (name := match["field"]) not in fields:
-        inside = [field for field in fields if field.startswith(name + ".")]
-        meant = _meant(name, fields)
-        if inside:
-            hint = f": it is a group, set {inside[0]}"
-        else:
-            hint = f"; did you mean {meant!r}?" if meant else nearest(name, fields)
+        hint = hints.wrong_field(name, fields)
         raise UserError(f"config has no field {name!r}{hint}")
     values, argv = flags.FlagValues(), ["train", argument]
     try:
@@ -130,34 +98,6 @@ def _overridden(
     except Exception as error:  # the parsers of literals raise many kinds
         raise UserError(f"cannot set the config: {_one_line(error)}") from error
     return values.config
-
-
-def _unexpected(
-    argument: str, following: Sequence[str], fields: Iterable[str]
-) -> UserError:
-    """Returns the error for an argument that sets no field, with the field meant."""
-    option, _, value = argument.partition("=")
-    name = option.lstrip("-").replace("-", "_")
-    hint = "; fields are set as in --config.seed=1"
-    if option.startswith("--") and name in _OTHERWISE:
-        hint = f": {_OTHERWISE[name]}"
-    elif option.startswith("--") and (field := _meant(name, fields)):
-        if not value and following and not following[0].startswith("-"):
-            value = following[0]
-        hint = f": it is set as --config.{field}={value or '...'}"
-    return UserError(f"unexpected argument {argument!r}{hint}")
-
-
-def _meant(name: str, fields: Iterable[str]) -> str | None:
-    """Returns the field that another name, or the last part of its own, stands for."""
-    last = name.rpartition(".")[2]
-    by_last_part: dict[str, str] = {}
-    for field in fields:
-        by_last_part.setdefault(field.rpartition(".")[2], field)
-    if last in by_last_part or last in _ALIASES:
-        return by_last_part.get(last) or _ALIASES[last]
-    close = difflib.get_close_matches(last, [*by_last_part, *_ALIASES], n=1, cutoff=0.8)
-    return _meant(close[0], by_last_part.values()) if close else None
 
 
 def _one_line(error: BaseException) -> str:

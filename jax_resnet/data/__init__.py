@@ -4,7 +4,6 @@
 """
 
 from jax_resnet.data.dataset import (
-    HOLDOUT,
     Dataset,
     Description,
     describe,
@@ -13,6 +12,7 @@ from jax_resnet.data.dataset import (
     load_split,
 )
 from jax_resnet.data.source import DatasetInfo, Split
+from jax_resnet.data.splits import HOLDOUT
 
 __all__ = [
     "HOLDOUT",

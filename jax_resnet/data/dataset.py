@@ -12,7 +12,6 @@ from jax_resnet.data.checks import warn_of_duplicates
 from jax_resnet.data.source import DatasetInfo, Source, Split
 from jax_resnet.runtime.errors import UserError
 
-HOLDOUT = "holdout"  # the split of the images that are held out of training
 _log = logging.getLogger(__name__)
 
 
@@ -68,24 +67,25 @@ def describe(
       UserError: an argument is wrong, or the data is missing or damaged.
     """
     source = sources.open_source(name, data_dir, resolution)
-    n_train = splits.size(train_split, source.shard_lengths)
+    n_train = splits.size(train_split, source)
     if not 0 <= holdout < n_train:
         raise UserError(
             f"data.holdout is {holdout}: it must be from 0 to {n_train - 1}, because "
             f"{train_split!r} has {n_train} images"
         )
-    n_eval = holdout or splits.size(eval_split, source.shard_lengths)
+    n_eval = holdout or splits.size(eval_split, source)
     info = cache.normalized_info(source, cache_dir)
 
     def load() -> Dataset:
         train = _read(source, train_split, cache_dir)
         if holdout:
             out = splits.holdout_mask(train.images, train.labels, holdout)
-            dataset = Dataset(info, train.select(~out), train.select(out), HOLDOUT)
+            held_out = train.select(out)
+            dataset = Dataset(info, train.select(~out), held_out, splits.HOLDOUT)
         else:
             evaluation = _read(source, eval_split, cache_dir)
             dataset = Dataset(info, train, evaluation, eval_split)
-            if splits.overlap(train_split, eval_split, source.shard_lengths):
+            if splits.overlap(train_split, eval_split, source):
                 _log.warning("%s and %s have images in common", train_split, eval_split)
                 return dataset
         warn_of_duplicates(dataset.train, dataset.evaluation, dataset.eval_name)
@@ -114,7 +114,7 @@ def load_split(
     Takes and raises what :func:`describe` does. ``split`` is a TFDS expression, or
     ``holdout``, for which alone ``train_split`` and ``holdout`` matter.
     """
-    if split == HOLDOUT:
+    if split == splits.HOLDOUT:
         if not holdout:
             raise UserError("no images were held out: name another split than holdout")
         dataset = load(
@@ -132,7 +132,7 @@ def load_split(
 
 def _read(source: Source, expression: str, cache_dir: str | None) -> Split:
     """Returns the images that a TFDS expression selects."""
-    slices = splits.resolve(expression, source.shard_lengths)
+    slices = splits.resolve(expression, source)
     stored = {name: cache.read(source, name, cache_dir) for name, _ in slices}
     parts = [stored[name].select(part) for name, part in slices]
     if len(parts) == 1:

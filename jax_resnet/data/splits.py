@@ -1,31 +1,39 @@
 """Selects the images of a split: TFDS expressions, and the stratified holdout."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 
-from jax_resnet.data.source import Split
-from jax_resnet.runtime.errors import UserError
+from jax_resnet.data.source import Source, Split
+from jax_resnet.runtime.errors import UserError, nearest
 
-ShardLengths = Mapping[str, Sequence[int]]  # images in each file of each stored split
+HOLDOUT = "holdout"  # the split of the images that are held out of training
 TEST_SHARE = 0.2  # of images that are not stored as training and test images
 
 
-def resolve(expression: str, lengths: ShardLengths) -> list[tuple[str, slice]]:
+def resolve(expression: str, source: Source) -> list[tuple[str, slice]]:
     """Resolves a TFDS split expression such as ``train[:80%]+test[100:]``.
 
     See https://www.tensorflow.org/datasets/splits. Returns slices of stored splits in
     the order of the expression, without empty ones. Raises UserError if the expression
-    is wrong or selects no image.
+    is wrong, names a split that the source does not have, or selects no image.
     """
     import tensorflow_datasets as tfds  # slow, and not always needed
 
+    lengths = source.shard_lengths
     infos = {
         name: tfds.core.SplitInfo(name=name, shard_lengths=list(shards), num_bytes=0)
         for name, shards in lengths.items()
     }
+    for term in expression.split("+"):
+        name = term.partition("[")[0].strip()
+        if name and name not in (*lengths, "all"):
+            hint = nearest(name, {*lengths, HOLDOUT} - {name})
+            known = " and ".join(lengths)
+            raise UserError(
+                f"{source.info.name} has no split {name!r}, only {known}{hint}"
+            )
     try:
         parts = tfds.core.ReadInstruction.from_spec(expression).to_absolute(infos)
     except (ValueError, NotImplementedError) as error:
@@ -42,17 +50,17 @@ def resolve(expression: str, lengths: ShardLengths) -> list[tuple[str, slice]]:
     return slices
 
 
-def size(expression: str, lengths: ShardLengths) -> int:
+def size(expression: str, source: Source) -> int:
     """Returns the number of images that an expression selects."""
-    return sum(part.stop - part.start for _, part in resolve(expression, lengths))
+    return sum(part.stop - part.start for _, part in resolve(expression, source))
 
 
-def overlap(one: str, other: str, lengths: ShardLengths) -> bool:
+def overlap(one: str, other: str, source: Source) -> bool:
     """Returns whether two expressions select an image in common."""
     return any(
         a_split == b_split and a.start < b.stop and b.start < a.stop
-        for a_split, a in resolve(one, lengths)
-        for b_split, b in resolve(other, lengths)
+        for a_split, a in resolve(one, source)
+        for b_split, b in resolve(other, source)
     )
 
 

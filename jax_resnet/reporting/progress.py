@@ -32,40 +32,46 @@ class Progress:
         batch_size: int,
         say: Callable[[str], None] | None = None,
     ):
-        self._first_step = self._step = first_step
+        self._step = first_step
         self._total_steps = total_steps
         self._steps_per_epoch = steps_per_epoch
         self._batch_size = batch_size
-        self._started = self._last_line = time.monotonic()
+        self._last_line = time.monotonic()
+        self._pace = Pace(self._last_line)
         self._bar = tqdm(
             total=total_steps * batch_size,
             initial=first_step * batch_size,
-            unit=" images",
             unit_scale=True,
             dynamic_ncols=True,
-            smoothing=0.05,
+            bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} images [{elapsed}{postfix}]",
             disable=say is not None or not sys.stderr.isatty(),
         )
         self._print = say or partial(print, flush=True)
 
     def trained(self, step: int, loss: float) -> None:
         """Shows that training has reached a step, with the epoch's mean loss so far."""
-        self._bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
-        self._bar.update((step - self._step) * self._batch_size)
+        now, steps = time.monotonic(), step - self._step
+        self._pace.trained(steps, now)
         self._step = step
-        now = time.monotonic()
+        speed = self._batch_size / self._pace.step
+        shown = f"{speed:,.0f} images/s  {self._time_left(speed)} left"
+        self._bar.set_postfix_str(f"loss {loss:.3f}  {shown}", refresh=False)
+        self._bar.update(steps * self._batch_size)
         if self._bar.disable and now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
             epoch = (step - 1) // self._steps_per_epoch
-            rate = (step - self._first_step) * self._batch_size / (now - self._started)
             self._say(
                 f"epoch {epoch + 1} step {step - epoch * self._steps_per_epoch}/"
-                f"{self._steps_per_epoch}  loss {loss:.4f}  {rate:,.0f} images/s  "
-                f"{self._time_left(now)} left"
+                f"{self._steps_per_epoch}  loss {loss:.4f}  {shown}"
             )
 
     def epoch(self, record: EpochRecord) -> None:
         """Shows the record of an epoch."""
+        self._last_line = time.monotonic()
+        self._pace.evaluated(self._last_line)
+        # A run that resumed to evaluate has not measured a step.
+        step = self._pace.step
+        speed = self._batch_size / step if step else record["images_per_second"]
         self._say(
             f"epoch {record['epoch']}/{self._total_steps // self._steps_per_epoch}  "
             f"train loss {record['train_loss']:.4f} "
@@ -73,9 +79,8 @@ class Progress:
             f"val loss {record['val_loss']:.4f} "
             f"top-1 {100 * record['val_top1']:.2f} %  "
             f"{record['seconds']:.1f} s  {record['images_per_second']:,.0f} images/s  "
-            f"{self._time_left(time.monotonic())} left"
+            f"{self._time_left(speed)} left"
         )
-        self._last_line = time.monotonic()
 
     def close(self) -> None:
         """Leaves the bar as it is."""
@@ -87,11 +92,40 @@ class Progress:
         else:
             self._bar.write(line)
 
-    def _time_left(self, now: float) -> str:
-        if self._step == self._first_step:
-            return "unknown time"
-        seconds_per_step = (now - self._started) / (self._step - self._first_step)
-        return duration((self._total_steps - self._step) * seconds_per_step)
+    def _time_left(self, images_per_second: float) -> str:
+        steps = self._total_steps - self._step
+        epochs = -(-steps // self._steps_per_epoch)
+        training = steps * self._batch_size / images_per_second
+        return duration(training + epochs * self._pace.evaluation)
+
+
+class Pace:
+    """Measures the mean step and the latest evaluation, in seconds."""
+
+    def __init__(self, started: float):
+        self.evaluation = 0.0  # before the first one
+        self._last = started
+        self._calls = self._steps = 0
+        self._seconds = 0.0  # of the steps
+
+    @property
+    def step(self) -> float:
+        """The mean of the steps; 0 before the first one."""
+        return self._seconds / max(1, self._steps)
+
+    def trained(self, steps: int, now: float) -> None:
+        """Takes the time at which a call of so many steps is done."""
+        self._calls += 1
+        if self._calls == 2:  # the first one warmed the device up
+            self._steps, self._seconds = 0, 0.0
+        self._steps += steps
+        self._seconds += now - self._last
+        self._last = now
+
+    def evaluated(self, now: float) -> None:
+        """Takes the time at which an epoch is evaluated."""
+        self.evaluation = now - self._last
+        self._last = now
 
 
 def duration(seconds: float) -> str:

@@ -2,9 +2,12 @@ import numpy as np
 import pytest
 
 from jax_resnet.data import splits
+from jax_resnet.data.arrays_source import ArraysSource
+from jax_resnet.data.synthetic import INFO
 from jax_resnet.runtime.errors import UserError
 
 LENGTHS = {"train": (60, 40), "test": (30,), "extra": (7,)}
+SOURCE = ArraysSource(INFO, LENGTHS, None, {})
 
 
 @pytest.mark.parametrize(
@@ -18,29 +21,37 @@ LENGTHS = {"train": (60, 40), "test": (30,), "extra": (7,)}
     ],
 )
 def test_expressions(expression, slices):
-    resolved = splits.resolve(expression, LENGTHS)
+    resolved = splits.resolve(expression, SOURCE)
     assert [(name, part.start, part.stop) for name, part in resolved] == slices
     size = sum(stop - start for _, start, stop in slices)
-    assert splits.size(expression, LENGTHS) == size
+    assert splits.size(expression, SOURCE) == size
 
 
 @pytest.mark.parametrize(
     ("expression", "message"),
     [
-        ("trian", "cannot be read: Unknown split 'trian'.*train"),
+        (
+            "tset",
+            "^synthetic has no split 'tset', only train and test and extra; did you "
+            "mean 'test'",
+        ),
+        ("train[:9] + trian[9:]", "no split 'trian', .*did you mean 'train'"),
+        ("holdot", "did you mean 'holdout'"),
+        ("holdout[:9]", "no split 'holdout', only train and test and extra$"),
+        ("train[:9", "cannot be read: Unrecognized split format"),
         ("train[5]", "cannot be read"),
         ("train[10:5]", "selects no image"),
     ],
 )
 def test_wrong_expressions(expression, message):
     with pytest.raises(UserError, match=message) as caught:
-        splits.resolve(expression, LENGTHS)
+        splits.resolve(expression, SOURCE)
     assert "\n" not in str(caught.value)
 
 
 def test_overlap():
-    assert splits.overlap("train", "test+train[99:]", LENGTHS)
-    assert not splits.overlap("train[:50]", "train[50:]+test", LENGTHS)
+    assert splits.overlap("train", "test+train[99:]", SOURCE)
+    assert not splits.overlap("train[:50]", "train[50:]+test", SOURCE)
 
 
 @pytest.fixture
