@@ -6,6 +6,8 @@ mean image of every class is the same grey, and a linear classifier of the pixel
 fails.
 """
 
+import functools
+
 import numpy as np
 from jaxtyping import Float, Int32
 
@@ -39,17 +41,26 @@ class Synthetic(Source):
         super().__init__(INFO, {split: (n,) for split, n in SIZES.items()}, None)
 
     def decode(self, split: str) -> Split:
-        """Makes the images of a split, as :meth:`Source.decode` says."""
-        rng = np.random.default_rng([0, list(SIZES).index(split)])
-        n = SIZES[split]
-        labels = rng.permutation(np.arange(n, dtype=np.int32) % INFO.num_classes)
-        pattern = _patterns(labels, rng)[..., None]
-        # Each colour channel swings about mid grey with its own sign and strength.
-        swing = rng.uniform(8, 48, (n, 1, 1, 3)) * rng.choice((-1, 1), (n, 1, 1, 3))
-        middle = rng.uniform(108, 148, (n, 1, 1, 3))
-        noise = _NOISE * rng.standard_normal((n, *INFO.image_shape), np.float32)
-        images = middle.astype(np.float32) + pattern * swing.astype(np.float32) + noise
-        return Split(np.clip(np.rint(images), 0, 255).astype(np.uint8), labels)
+        """Returns the images of a split, as :meth:`Source.decode` says."""
+        return _drawn(split)
+
+
+@functools.cache
+def _drawn(split: str) -> Split:
+    """Draws a split, once in a process: it takes half a second."""
+    rng = np.random.default_rng([0, list(SIZES).index(split)])
+    n = SIZES[split]
+    labels = rng.permutation(np.arange(n, dtype=np.int32) % INFO.num_classes)
+    pattern = _patterns(labels, rng)[..., None]
+    # Each colour channel swings about mid grey with its own sign and strength.
+    swing = rng.uniform(8, 48, (n, 1, 1, 3)) * rng.choice((-1, 1), (n, 1, 1, 3))
+    middle = rng.uniform(108, 148, (n, 1, 1, 3))
+    noise = _NOISE * rng.standard_normal((n, *INFO.image_shape), np.float32)
+    grey_levels = middle.astype(np.float32) + pattern * swing.astype(np.float32) + noise
+    images = np.clip(np.rint(grey_levels), 0, 255).astype(np.uint8)
+    for array in (images, labels):
+        array.setflags(write=False)  # all who ask get the same
+    return Split(images, labels)
 
 
 def _patterns(
