@@ -25,6 +25,8 @@ from jax_resnet.runtime.errors import UserError
 # Takes keys, images and the epoch; see :func:`build`.
 Augment = Callable[..., Float32[Array, "b h w c"]]
 _Function = Callable[..., Any]
+# These know the grey of a colour.
+_FOR_GREY_AND_RGB = {"color_jitter", "trivial_augment", "rand_augment"}
 
 _MAPS: dict[str, _Function] = {  # of coordinates
     "random_crop": geometry.random_crop,
@@ -72,10 +74,17 @@ def build(
       each of which depends on its own key, its own pixels and the epoch alone.
 
     Raises:
-      UserError: A name or setting is wrong, or ``normalize`` is not where it must be.
+      UserError: A name or setting is wrong, ``normalize`` is not where it must be, or
+        an augmentation of colours is for other channels than these.
         When it is traced, also if a function of your own fails or changes the shape.
     """
     chosen = _functions(transforms, check_augmentations(transforms, settings))
+    for name in sorted(_FOR_GREY_AND_RGB & chosen.keys()):
+        if len(mean) not in (1, 3):
+            raise UserError(
+                f"augment.transforms: {name!r} is for grey and RGB images, and these "
+                f"have {len(mean)} channels: leave it out"
+            )
     chosen["normalize"] = lambda key, image: normalize(image, mean, std)
     named = [(name, chosen[name]) for name in map(_name, transforms)]
 

@@ -39,7 +39,9 @@ def read_temperature(workdir: Path, step: int) -> float:
         return temperature if fields["step"] == step else 1.0
     except FileNotFoundError:
         return 1.0
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except OSError as error:
+        raise UserError(f"cannot read {str(path)!r}: {error.strerror}") from error
+    except (ValueError, LookupError, TypeError) as error:
         raise UserError(
             f"{str(path)!r} is damaged: delete it, and evaluate again"
         ) from error

@@ -146,6 +146,6 @@ def _unreadable(errors: Sequence[str], count: int) -> UserError:
     named = "; ".join(errors[:_NAMED])
     more = len(errors) - _NAMED
     return UserError(
-        f"{named}{f'; and {more} more' if more > 0 else ''}: repair or delete "
-        f"{len(errors):,} of {count:,} files, and run again"
+        f"{named}{f'; and {more} more' if more > 0 else ''}: repair {len(errors):,} of "
+        f"{count:,} files or move them out of the folder, and run again"
     )

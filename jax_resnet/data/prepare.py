@@ -39,7 +39,7 @@ def prepare(name: str, data_dir: Path) -> None:
     stock = tfds.builder_cls(name)
     target = data_dir / name / str(stock.VERSION)
     if target.exists():
-        raise UserError(f"{target} is incomplete: delete it and run again")
+        raise UserError(f"{target} is incomplete: move it away and run again")
     ((url, archive),) = stock.url_infos.items()
     path = data_dir / "downloads" / "manual" / url.rpartition("/")[2]
     try:

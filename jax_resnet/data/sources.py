@@ -8,6 +8,7 @@ from jax_resnet.data.source import Source
 from jax_resnet.runtime.errors import UserError
 
 FOLDER, ARRAYS = "folder", "arrays"  # the user's own images
+SMALLEST = 4  # pixels, of any image
 RESOLUTION = 32  # pixels, of the images of a folder unless another is asked for
 
 
@@ -18,6 +19,11 @@ def open_source(name: str, data_dir: str | None, resolution: int) -> Source:
     """
     source = _open(name, data_dir, resolution)
     height, width, _ = source.info.image_shape
+    if min(height, width) < SMALLEST:
+        raise UserError(
+            f"the images of {source.info.name} have {height}x{width} pixels: at least "
+            f"{SMALLEST}x{SMALLEST} are needed, because the network halves them twice"
+        )
     if resolution != RESOLUTION and (height, width) != (resolution, resolution):
         raise UserError(
             f"data.resolution is {resolution}, and the images of {source.info.name} "

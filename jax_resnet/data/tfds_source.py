@@ -4,7 +4,7 @@ import io
 import itertools
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from jax_resnet.data.image_file import MODES
 from jax_resnet.data.source import DatasetInfo, Source, Split
 from jax_resnet.runtime.errors import UserError, nearest
 
-# Image, label, and superclass or -1.
+UNKNOWN = -1  # in place of a label
+# Image, label, and superclass or UNKNOWN.
 Example = tuple[UInt8[np.ndarray, "h w c"], int, int]
 
 # Mean and standard deviation of x/255; CIFAR-100's are those of the reference recipe.
@@ -33,7 +34,8 @@ _NORMALIZATION = {
     "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
 }
 _BATCH = 1000  # records read at a time
-_DAMAGE = (OSError, RuntimeError, ValueError, IndexError, SyntaxError, DecodeError)
+_DAMAGE = (OSError, RuntimeError, ValueError, IndexError)
+_NOT_UNDERSTOOD = (OSError, ValueError, SyntaxError, DecodeError)
 
 
 @dataclass(frozen=True)
@@ -62,47 +64,54 @@ class TfdsSource(Source):
         """Yields the images of a stored split with label and superclass."""
         shards = zip(self.files[split], self.shard_lengths[split], strict=True)
         for path, length in shards:
-            try:
-                yield from map(self._decode_record, _read_records(path, length))
-            except UserError:
-                raise
-            except _DAMAGE as error:
-                reason = str(error).partition(";")[0]
-                raise UserError(
-                    f"{path} is damaged ({reason}): delete {self.location} and prepare "
-                    f"{self.info.name} again"
-                ) from error
+            yield from map(self._decode_record, self._read_records(path, length))
+
+    def _read_records(self, path: Path, length: int) -> Iterator[bytes]:
+        """Yields the records of a file, whose hashes ArrayRecord stores and checks."""
+        try:
+            reader = ArrayRecordReader(str(path))
+            if reader.num_records() != length:
+                raise ValueError(f"it does not hold {length} records")
+            for start in range(0, length, _BATCH):
+                yield from reader.read(start, min(start + _BATCH, length))
+            reader.close()
+        except _DAMAGE as error:
+            reason = str(error).partition(";")[0]
+            raise UserError(
+                f"{path} is damaged ({reason}): delete {self.location} and prepare "
+                f"{self.info.name} again"
+            ) from error
 
     def _decode_record(self, record: bytes) -> Example:
-        features = tf_example_pb2.Example.FromString(record).features.feature
-        (encoded,) = features["image"].bytes_list.value
-        (label,) = features["label"].int64_list.value
-        if label == -1:
-            raise UserError(f"{self.info.name} has images without labels")
-        _check_label(label, self.info.class_names)
-        superclass = -1
-        if self.info.superclass_names:
-            (superclass,) = features["coarse_label"].int64_list.value
-            _check_label(superclass, self.info.superclass_names)
-        channels = self.info.image_shape[-1]
-        with Image.open(io.BytesIO(encoded)) as image:
-            pixels = np.asarray(image.convert(MODES[channels]))
+        """Decodes a record. It is as it was stored, so it is of another kind if not."""
+        info, channels = self.info, self.info.image_shape[-1]
+        try:
+            features = tf_example_pb2.Example.FromString(record).features.feature
+            (encoded,) = features["image"].bytes_list.value
+            (label,) = features["label"].int64_list.value
+            superclass = UNKNOWN
+            if info.superclass_names:
+                (superclass,) = features["coarse_label"].int64_list.value
+            with Image.open(io.BytesIO(encoded)) as image:
+                pixels = np.asarray(image.convert(MODES[channels]))
+        except _NOT_UNDERSTOOD as error:
+            raise UserError(
+                f"{info.name} in {self.location} cannot be used, because an image or "
+                f"label is not understood ({error})"
+            ) from error
+        if label == UNKNOWN:
+            raise UserError(f"{info.name} has images without labels")
+        self._check_label(label, info.class_names)
+        if superclass != UNKNOWN:
+            self._check_label(superclass, info.superclass_names)
         return pixels.reshape(*pixels.shape[:2], channels), label, superclass
 
-
-def _check_label(label: int, names: Sequence[str]) -> None:
-    if not 0 <= label < len(names):
-        raise ValueError("a label that is not a class")
-
-
-def _read_records(path: Path, length: int) -> Iterator[bytes]:
-    """Yields the records of a file, whose hashes ArrayRecord stores and checks."""
-    reader = ArrayRecordReader(str(path))
-    if reader.num_records() != length:
-        raise ValueError(f"it does not hold {length} records")
-    for start in range(0, length, _BATCH):
-        yield from reader.read(start, min(start + _BATCH, length))
-    reader.close()
+    def _check_label(self, label: int, names: tuple[str, ...]) -> None:
+        if not 0 <= label < len(names):
+            raise UserError(
+                f"{self.info.name} in {self.location} has the label {label} and names "
+                f"of {len(names)} classes: prepare it again"
+            )
 
 
 def folder(data_dir: str | None) -> Path:
@@ -157,9 +166,15 @@ def open_prepared(name: str, data_dir: Path) -> TfdsSource | None:
         raise
     # Damaged JSON makes TFDS and protobuf raise nearly anything.
     except Exception as error:
+        place, reason = data_dir / parsed[1], type(error).__name__
+        if parsed[1] not in prepare.NAMES:  # another program wrote it, for itself
+            raise UserError(
+                f"the metadata in {place} cannot be read ({reason}): prepare {name} "
+                "again, with this version of tensorflow_datasets, or in another folder"
+            ) from error
         raise UserError(
-            f"the metadata in {data_dir / parsed[1]} is damaged "
-            f"({type(error).__name__}): delete that folder and prepare {name} again"
+            f"the metadata in {place} is damaged ({reason}): delete that folder and "
+            f"prepare {name} again"
         ) from error
 
 
@@ -171,6 +186,8 @@ def _open(builder: Any) -> TfdsSource:
     _check(name, builder, features)
     height, width, channels = features["image"].shape
     coarse = features.get("coarse_label")
+    if not isinstance(coarse, tfds.features.ClassLabel) or not coarse.num_classes:
+        coarse = None  # a feature of another kind, which is no superclass
     mean, std = _NORMALIZATION.get(name, ((), ()))
     info = DatasetInfo(
         name=name,
@@ -205,6 +222,10 @@ def _check(name: str, builder: Any, features: Mapping[str, Any]) -> None:
     kinds = tfds.features
     if not (isinstance(image, kinds.Image) and isinstance(label, kinds.ClassLabel)):
         raise UserError(f"{name} is no classification set: it needs image and label")
+    if (label.num_classes or 0) < 2:
+        raise UserError(
+            f"{name} has {label.num_classes} classes: at least 2 are needed"
+        )
     if image.np_dtype != np.uint8 or image.shape[-1] not in MODES:
         raise UserError(
             f"{name} has images of {image.np_dtype}, shape {image.shape}: only 8-bit "
@@ -219,13 +240,16 @@ def _check(name: str, builder: Any, features: Mapping[str, Any]) -> None:
 
 
 def _find_superclasses(source: TfdsSource) -> tuple[int, ...]:
-    """Returns the superclass of each class, or () if a class has none, or no image."""
+    """Returns each class's superclass; () if one has none, several, or no image."""
     if not source.info.superclass_names:
         return ()
     found: dict[int, int] = {}
     every_split = map(source.examples, source.files)
     for _, label, superclass in itertools.chain.from_iterable(every_split):
-        found.setdefault(label, superclass)
+        if superclass == UNKNOWN:
+            continue
+        if found.setdefault(label, superclass) != superclass:
+            return ()
         if len(found) == source.info.num_classes:
             return tuple(found[label] for label in sorted(found))
     return ()

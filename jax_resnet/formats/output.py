@@ -44,4 +44,4 @@ def require(*packages: str, extra: str) -> None:
 def check_free(path: Path) -> None:
     """Raises UserError if a path exists."""
     if os.path.lexists(path):
-        raise UserError(f"{str(path)!r} exists: remove it, or choose another --output")
+        raise UserError(f"{str(path)!r} exists: choose another --output")

@@ -93,6 +93,14 @@ def test_bad_transforms(transforms, message):
         compose.build(transforms, SETTINGS, **CONSTANTS)
 
 
+@pytest.mark.parametrize("name", ["color_jitter", "trivial_augment", "rand_augment"])
+def test_colours_of_other_channels_are_refused(name):
+    four = dict.fromkeys(CONSTANTS, (0.5,) * 4)
+    compose.build(["random_crop", "normalize", "cutout"], SETTINGS, **four)
+    with pytest.raises(UserError, match=f"{name!r} .* have 4 channels: leave it out"):
+        compose.build([name, "normalize"], SETTINGS, **four)
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [

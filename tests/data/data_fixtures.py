@@ -2,7 +2,7 @@
 
 import io
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +71,12 @@ def prepare_any(
     *,
     shards: int = 1,
     encoding: str = "png",
+    coarse_label: Callable[[str, int], Any] = lambda split, label: None,
 ) -> str:
-    """Prepares a data set called "other"; returns its folder."""
+    """Prepares a data set called "other"; returns its folder.
+
+    ``coarse_label`` makes the feature of this name from split and label.
+    """
 
     class Other(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("1.2.3")
@@ -90,6 +94,7 @@ def prepare_any(
                 encoded = io.BytesIO()
                 Image.fromarray(image.squeeze()).save(encoded, encoding)
                 example = {"image": encoded.getvalue(), "label": int(label)}
+                example["coarse_label"] = coarse_label(split, int(label))
                 yield key, {name: example[name] for name in features}
 
     tfds.disable_progress_bar()

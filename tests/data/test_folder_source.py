@@ -145,7 +145,7 @@ def test_unreadable_files_are_named(tree):
     (tree / "train" / "cat" / "gone.png").unlink()
     for name in "1234":
         (tree / "train" / "dog" / name).touch()
-    refused(r"; and 3 more: repair or delete 8 of 38 files", tree)
+    refused(r"; and 3 more: repair 8 of 38 files or move them out", tree)
 
 
 def move(source, target):

@@ -53,4 +53,4 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 def test_half_a_data_set_is_named(tmp_path):
     folder = tmp_path / "cifar100" / "3.0.2"
     folder.mkdir(parents=True)
-    refused(f"{folder} is incomplete: delete it", data_dir=str(tmp_path))
+    refused(f"{folder} is incomplete: move it", data_dir=str(tmp_path))

@@ -1,3 +1,4 @@
+import itertools
 import shutil
 
 import numpy as np
@@ -12,6 +13,7 @@ from data_fixtures import (
 )
 
 from jax_resnet import data
+from jax_resnet.data import tfds_source
 
 
 @pytest.fixture
@@ -46,6 +48,20 @@ def test_damaged_metadata(copy):
         refused(message, data_dir=str(folder))
 
 
+def test_what_is_not_understood_need_not_be_deleted(copy, tmp_path, monkeypatch):
+    folder, _ = copy
+    monkeypatch.setattr(tfds_source.Image, "open", None)
+    monkeypatch.setattr(tfds_source, "_NOT_UNDERSTOOD", (TypeError,))
+    refused(
+        "cannot be used, because .* is not understood (?!.*delete)",
+        data_dir=str(folder),
+    )
+    arrays = random_images(10, 10, shape=(8, 8, 1))
+    other = prepare_any(tmp_path, {"train": arrays}, class_features((8, 8, 1)))
+    (tmp_path / "other" / "1.2.3" / "features.json").write_text("{")
+    refused("metadata in .* cannot be read (?!.*delete)", "other", data_dir=other)
+
+
 def test_another_file_format(copy):
     folder, files = copy
     info = files / "dataset_info.json"
@@ -77,6 +93,34 @@ def test_other_sets(tmp_path, shape, known, encoding):
     assert again == info
 
 
+SCALAR = tfds.features.Scalar
+HALF = tfds.features.ClassLabel(names=["low", "high"])
+IMAGE = itertools.count()
+
+
+@pytest.mark.parametrize(
+    ("feature", "make", "are_superclasses"),
+    [
+        (SCALAR(np.int64), lambda split, label: 1000 * label, False),
+        (SCALAR(np.float32), lambda split, label: label / 7, False),
+        (HALF, lambda split, label: label // 5, True),
+        (HALF, lambda split, label: label // 5 if split == "test" else -1, True),
+        (HALF, lambda split, label: -1, False),
+        (HALF, lambda split, label: next(IMAGE) // 10 % 2, False),  # of each class both
+    ],
+)
+def test_superclasses_are_labels_of_the_classes(
+    tmp_path, feature, make, are_superclasses
+):
+    arrays = random_images(20, 10, shape=(8, 8, 1))
+    features = {**class_features((8, 8, 1)), "coarse_label": feature}
+    splits = {"train": arrays, "test": arrays}
+    folder = prepare_any(tmp_path, splits, features, coarse_label=make)
+    info = data.load("other", data_dir=folder).info
+    assert info.superclass_of == ((0,) * 5 + (1,) * 5 if are_superclasses else ())
+    assert info.superclass_names == (("low", "high") if are_superclasses else ())
+
+
 def test_sets_that_cannot_be_used(tmp_path):
     images, labels = random_images(10, 10, shape=(8, 8, 1))
     sizes = [np.zeros((8 + k % 2, 8, 1), np.uint8) for k in range(10)]
@@ -86,6 +130,7 @@ def test_sets_that_cannot_be_used(tmp_path):
         "no classification set": (images, labels, {"image": known["image"]}),
         "only 8-bit": (images, labels, {**known, "image": deep}),
         "images without labels": (images, labels * 0 - 1, known),
+        "has 1 classes": (images, labels * 0, class_features((8, 8, 1), classes=1)),
         "must have one shape": (sizes, labels, class_features((None, None, 1))),
     }
     for message, (*arrays, features) in cases.items():

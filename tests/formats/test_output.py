@@ -26,7 +26,7 @@ def test_nothing_is_overwritten(tmp_path):
     with pytest.raises(UserError, match="exists"), new_output(path) as temporary:
         temporary.write_bytes(b"contents")
         path.write_bytes(b"other")
-    with pytest.raises(UserError, match="exists: remove it"), new_output(path):
+    with pytest.raises(UserError, match="exists: choose"), new_output(path):
         pytest.fail("the block was entered")
     assert path.read_bytes() == b"other"
 
