@@ -11,6 +11,7 @@ from typing import Any
 from jax_resnet.runtime.command_line import Parser, run
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.files import write_atomically
+from jax_resnet.runtime.text import say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,10 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise UserError(f"cannot write {output}: name another file with --output")
     content, page, pictures = _evaluate(options, output.stem)
     if not is_writable:
-        print(f"not written, as {output.parent} is read-only: use --output")
+        say(f"not written, as {output.parent} is read-only: use --output")
         return 0
     write_atomically(output, (json.dumps(content, indent=2) + "\n").encode())
-    print(f"written to {output}")
+    say(f"written to {output}")
     if output.is_file():  # not /dev/stdout
         write_atomically(output.with_suffix(".md"), page.encode())
         for name, picture in pictures.items():
@@ -51,7 +52,7 @@ def _evaluate(
     device.cache_compilations("", device.select(options.device))
     models = []
     for workdir in options.workdir:
-        print(f"{workdir}:")
+        say(f"{workdir}:")
         evaluation = evaluate_run(
             workdir,
             options.split,

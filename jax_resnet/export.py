@@ -12,6 +12,7 @@ from pathlib import Path
 from jax_resnet.formats.output import check_free, new_output, require
 from jax_resnet.runtime.command_line import Parser, run
 from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.text import say
 
 FORMATS = ("safetensors", "stablehlo", "onnx", "pytorch", "space")
 
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         convert.write_and_compare(
             options.format, predictor, temporary, options.data_dir
         )
-    print(f"written to {options.output}")
+    say(f"written to {options.output}")
     return 0
 
 

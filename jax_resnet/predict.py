@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jax_resnet.runtime.command_line import Parser, run
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.files import write_atomically
+from jax_resnet.runtime.text import printable
 
 if TYPE_CHECKING:  # it takes seconds
     from jax_resnet.predictor import Predictor
@@ -67,7 +68,7 @@ def _classify(
     border = tuple(round(255 * mean) for mean in info.mean)
     answers: list[dict[str, Any]] = []
     unreadable = []
-    print(predictor.describe(), file=sys.stderr)
+    print(printable(predictor.describe()), file=sys.stderr)
     for path in tqdm(options.files, unit="image", leave=False, disable=None):
         try:
             image = read_image(path, info.image_shape, options.fit, border=border)
@@ -79,7 +80,7 @@ def _classify(
         shown = ", ".join(
             f"{c['label']} {100 * c['confidence']:.1f} %" for c in classes
         )
-        tqdm.write(f"{path}: {shown}")
+        tqdm.write(printable(f"{path}: {shown}"))
         answers.append({"file": str(path), "classes": classes})
     return answers, unreadable
 

@@ -1,19 +1,19 @@
 """The demo's texts about its model, as Markdown. All figures are the checkpoint's."""
 
-import html
 from collections.abc import Mapping
 from typing import Any
 
 from classifier import Classifier
 
 from jax_resnet.data.labels import readable
+from jax_resnet.reporting.markdown import code, plain, table
 
 
 def headline(classifier: Classifier) -> str:
     """Returns the title of the page, and the model's accuracy."""
     classes = classifier.predictor.info.num_classes
     return (
-        f"# {_escape(classifier.title)}\n"
+        f"# {plain(classifier.title)}\n"
         f"Sorts pictures into {classes} classes. {_accuracy(classifier)}"
     )
 
@@ -24,30 +24,32 @@ def details(classifier: Classifier) -> str:
     metadata = predictor.metadata
     run, model, info = metadata.run, metadata.model, metadata.dataset
     height, width, channels = info.image_shape
+    versions = ", ".join(f"{name} {v}" for name, v in run.versions.items())
     rows = {
         "architecture": f"ResNet-{model['depth']}, width {model['width']}, shortcut "
         f"{model['shortcut']}, {model['dtype']}",
         "parameters": f"{run.parameters:,}",
-        "data": f"{info.name} {info.version}, images of {height}x{width}x{channels}",
+        "data": f"{plain(f'{info.name} {info.version}')}, images of "
+        f"{height}x{width}x{channels}",
         "accuracy": _accuracy(classifier),
-        "trained": f"{run.started}, on {run.device}",
-        "command": run.command,
+        "trained": plain(f"{run.started}, on {run.device}"),
+        "command": code(run.command),
         "step": f"{predictor.step:,}",
         "temperature": f"{predictor.temperature:.4g}",
-        "versions": ", ".join(f"{k} {v}" for k, v in run.versions.items()),
+        "versions": plain(versions),
     }
-    lines = "\n".join(f"| {k} | {_escape(v)} |" for k, v in rows.items())
-    names = ", ".join(_escape(readable(name)) for name in info.class_names)
-    return f"| | |\n| --- | --- |\n{lines}\n\nThe classes: {names}."
+    names = ", ".join(plain(readable(name)) for name in info.class_names)
+    properties = table(["", ""], list(rows.items()), left=2)
+    return f"{properties}\n\nThe classes: {names}."
 
 
 def evaluation(report: Mapping[str, Any]) -> str:
     """Returns the figures of an evaluation report in one sentence."""
+    images = plain("{dataset} {split}".format_map(report))
     return (
-        f"On {report['n']:,} images of {_escape(report['dataset'])} "
-        f"{_escape(report['split'])}: top-1 {_percent(report['top1'])}, top-5 "
-        f"{_percent(report['top5'])}, loss {report['loss']:.4f}, calibration error "
-        f"{_percent(report['ece'])}."
+        f"On {report['n']:,} images of {images}: top-1 {_percent(report['top1'])}, "
+        f"top-5 {_percent(report['top5'])}, loss {report['loss']:.4f}, calibration "
+        f"error {_percent(report['ece'])}."
     )
 
 
@@ -66,7 +68,7 @@ def _accuracy(classifier: Classifier) -> str:
         return "Its accuracy was not measured."
     text = (
         f"Top-1 {_percent(accuracy['top1'])}, top-5 {_percent(accuracy['top5'])} on "
-        f"the {accuracy['images']:,} images of {_escape(accuracy['split'])}, after "
+        f"the {accuracy['images']:,} images of {plain(accuracy['split'])}, after "
         f"epoch {accuracy['epoch']} of {accuracy['epochs']}"
     )
     if accuracy["selected"]:
@@ -76,8 +78,3 @@ def _accuracy(classifier: Classifier) -> str:
 
 def _percent(fraction: float) -> str:
     return f"{100 * fraction:.2f} %"
-
-
-def _escape(text: str) -> str:
-    """Returns one line without markup."""
-    return html.escape(" ".join(text.split())).replace("|", "&#124;")

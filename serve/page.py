@@ -23,14 +23,14 @@ def build(classifier: Classifier, *, max_queue: int, concurrency: int) -> gr.Blo
     with gr.Blocks(
         title=classifier.title, analytics_enabled=False, delete_cache=(600, 3600)
     ) as demo:
-        gr.Markdown(card.headline(classifier))
+        _markdown(card.headline(classifier))
         with gr.Tab("Classify"):
             _classify_tab(classifier, concurrency)
         if evaluation := classifier.evaluation():
             with gr.Tab("Where it fails"):
                 _evaluation_tab(*evaluation)
         with gr.Tab("The model"):
-            gr.Markdown(card.details(classifier))
+            _markdown(card.details(classifier))
     # Every API request is a session of 40 KB, and Gradio would keep the last 10,000.
     demo.state_session_capacity = 500
     return demo.queue(max_size=max_queue, api_open=False)
@@ -88,7 +88,7 @@ def _classify_tab(classifier: Classifier, concurrency: int) -> None:
 
 
 def _evaluation_tab(report: Mapping[str, Any], figures: Path) -> None:
-    gr.Markdown(card.evaluation(report))
+    _markdown(card.evaluation(report))
     mistakes = figures / "mistakes.png"
     if mistakes.is_file():
         gr.Markdown("### The most confident mistakes")
@@ -101,6 +101,11 @@ def _evaluation_tab(report: Mapping[str, Any], figures: Path) -> None:
         interactive=False,
         max_height=480,
     )
+
+
+def _markdown(text: str) -> None:
+    """Shows Markdown, in which ``$`` has no meaning."""
+    gr.Markdown(text, latex_delimiters=[])
 
 
 def _preprocess(_: gr.Image, payload: Any) -> Path | bytes | None:

@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from jax_resnet.data.labels import ClassConfidence
+from jax_resnet.runtime.text import printable
 
 _MAP_COLOR = (255, 90, 0)
 
@@ -34,7 +35,7 @@ class Prediction:
             for i, m in enumerate(self.maps)
         )
         rows = "".join(_row(i, each) for i, each in enumerate(self.classes))
-        label = html.escape(self.classes[0]["label"])
+        label = _shown(self.classes[0]["label"])
         height, width, _ = self.image.shape
         return f"""<div class="result">
 <figure>
@@ -50,17 +51,19 @@ for the chosen class</figcaption>
 def _row(index: int, each: ClassConfidence) -> str:
     percent = 100 * each["confidence"]
     superclass = (
-        f"<small>{html.escape(each['superclass'])}</small>"
-        if each["superclass"]
-        else ""
+        f"<small>{_shown(each['superclass'])}</small>" if each["superclass"] else ""
     )
     checked = " checked" if index == 0 else ""
     return f"""<li><label>
 <input type="radio" name="class" class="choice-{index}"{checked}>
-<span class="label">{html.escape(each["label"])} {superclass}</span>
+<span class="label">{_shown(each["label"])} {superclass}</span>
 <span class="percent">{percent:.1f} %</span>
 <span class="bar"><span style="width:{percent:.1f}%"></span></span>
 </label></li>"""
+
+
+def _shown(name: str) -> str:
+    return html.escape(printable(name))
 
 
 def _overlay(activation: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 4"]:

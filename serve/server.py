@@ -13,6 +13,8 @@ from fastapi import FastAPI, HTTPException
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from jax_resnet.runtime.text import say
+
 GRACE = 10  # seconds from the signal to stop until open requests are dropped
 # A form and base64 make an upload larger.
 _OVERHEAD = 4 / 3 * 1.05
@@ -100,5 +102,5 @@ def serve(
     server = create(classifier, options)
     listener.listen(server.config.backlog)
     host, port = listener.getsockname()[:2]
-    print(f"{classifier.title} on http://{host}:{port} (Ctrl-C stops it)", flush=True)
+    say(f"{classifier.title} on http://{host}:{port} (Ctrl-C stops it)")
     server.run(sockets=[listener])

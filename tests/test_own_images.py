@@ -66,7 +66,7 @@ def test_trained_evaluated_exported_and_served(
     assert report["n"] == 18
     assert {one["name"] for one in report["per_class"]} == set(CLASSES)
     page = (run / "evaluation-test.md").read_text()
-    assert r"| a\|b $x$ \<i\>\*ü\* |" in page
+    assert r"| a\|b \$x\$ \<i\>\*ü\* |" in page
     for model in (run, tmp_path / "safetensors", tmp_path / "space" / "model"):
         predictor = Predictor.open(model)
         assert predictor.info.image_shape == (resolution, resolution, channels)

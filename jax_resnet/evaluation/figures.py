@@ -1,7 +1,5 @@
 """The pictures of an evaluation, as PNG."""
 
-import io
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +7,15 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from jax_resnet.data import DatasetInfo
+from jax_resnet.reporting.figures import (
+    caption,
+    new_figure,
+    to_png,
+    visible_channels,
+)
+
+_STYLE: dict[str, Any] = {"dpi": 110, "layout": "constrained"}
+_WIDTH = 24  # of a name, in characters
 
 
 def draw_all(
@@ -29,7 +36,7 @@ def draw_all(
 
 def draw_reliability(diagrams: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
     """Draws accuracy by confidence, one reliability diagram for each title."""
-    figure = _figure(9.0, 4.2)
+    figure = new_figure(9.0, 4.2, **_STYLE)
     grid = figure.subplots(1, len(diagrams), sharey=True)
     for axes, (title, bins) in zip(grid, diagrams.items(), strict=True):
         middles = (np.arange(len(bins)) + 0.5) / len(bins)
@@ -48,14 +55,14 @@ def draw_reliability(diagrams: Mapping[str, Sequence[Mapping[str, Any]]]) -> byt
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", title=title)
     grid[0].set_ylabel("accuracy")
     grid[0].legend(loc="upper left")
-    return _png(figure)
+    return to_png(figure)
 
 
 def draw_confusion(
     confusion: Int[np.ndarray, "classes classes"], info: DatasetInfo
 ) -> bytes:
     """Draws the confusion matrix, with the classes of a superclass side by side."""
-    figure = _figure(7.5, 7.0)
+    figure = new_figure(7.5, 7.0, **_STYLE)
     axes = figure.subplots()
     classes = len(confusion)
     groups = np.asarray(info.superclass_of or range(classes))
@@ -65,16 +72,18 @@ def draw_confusion(
     if info.superclass_names:
         bounds = np.flatnonzero(np.diff(groups[order])) + 0.5
         middles = (np.r_[-0.5, bounds] + np.r_[bounds, classes - 0.5]) / 2
-        axes.set_yticks(middles, info.superclass_names, fontsize=6)
-        axes.set_xticks(middles, info.superclass_names, fontsize=6, rotation=90)
+        names = [caption(name, _WIDTH) for name in info.superclass_names]
+        axes.set_yticks(middles, names, fontsize=6)
+        axes.set_xticks(middles, names, fontsize=6, rotation=90)
         axes.hlines(bounds, -0.5, classes - 0.5, color="0.7", linewidth=0.5)
         axes.vlines(bounds, -0.5, classes - 0.5, color="0.7", linewidth=0.5)
     elif classes <= 30:
-        axes.set_yticks(range(classes), info.class_names, parse_math=False)
-        axes.set_xticks(range(classes), info.class_names, rotation=90, parse_math=False)
+        names = [caption(name, _WIDTH) for name in info.class_names]
+        axes.set_yticks(range(classes), names)
+        axes.set_xticks(range(classes), names, rotation=90)
     axes.set(xlabel="prediction", ylabel="class")
     figure.colorbar(picture, label="% of the class", shrink=0.8)
-    return _png(figure)
+    return to_png(figure)
 
 
 def draw_mistakes(
@@ -82,27 +91,13 @@ def draw_mistakes(
 ) -> bytes:
     """Draws the images of the mistakes, in rows of five."""
     rows = max(1, -(-len(mistakes) // 5))
-    figure = _figure(9.5, 2.2 * rows)
+    figure = new_figure(9.5, 2.2 * rows, **_STYLE)
     grid = figure.subplots(rows, 5, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
     for axes, mistake in zip(grid, mistakes, strict=False):
-        image = images[mistake["index"]]
-        axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray")
-        title = f"{mistake['predicted']}, {100 * mistake['confidence']:.0f} %"
-        axes.set_title(f"{title}\nis {mistake['label']}", fontsize=8, parse_math=False)
-    return _png(figure)
-
-
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.figure import Figure  # slow to import
-
-    return Figure(figsize=(width, height), dpi=110, layout="constrained")
-
-
-def _png(figure: Any) -> bytes:
-    picture = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # it is drawn as a box
-        figure.savefig(picture, format="png")
-    return picture.getvalue()
+        axes.imshow(visible_channels(images[mistake["index"]]))
+        found, label = (caption(mistake[k], _WIDTH) for k in ("predicted", "label"))
+        title = f"{found}, {100 * mistake['confidence']:.0f} %\nis {label}"
+        axes.set_title(title, fontsize=8)
+    return to_png(figure)

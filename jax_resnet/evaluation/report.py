@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jax_resnet.reporting.markdown import plain, table
+from jax_resnet.reporting.markdown import code, picture, plain, table
 
 Report = Mapping[str, Any]
 
@@ -13,24 +13,24 @@ def render(report: Report, pictures: str) -> str:
     calibration = report["calibration"]
     confused = [[plain(a), plain(b), str(n)] for a, b, n in report["most_confused"]]
     parts = [
-        f"# {report['title']} on {report['dataset']} {report['split']}",
-        f"Checkpoint {report['checkpoint']}: epoch {report['epoch']}, step "
+        "# " + plain("{title} on {dataset} {split}".format_map(report)),
+        f"Checkpoint {plain(report['checkpoint'])}: epoch {report['epoch']}, step "
         f"{report['step']}. {_selection(report)} {report['n']:,} images, on "
-        f"{report['device']}.",
+        f"{plain(report['device'])}.",
         render_headline(report),
         "The intervals are bootstrapped over the images: they cover other test images, "
         "not other seeds.",
         "## Confidence",
         f"Temperature {calibration['temperature']:.4f}, fitted on "
-        f"{calibration['fitted_on']}.",
-        f"![Reliability]({pictures}/reliability.png)",
+        f"{plain(calibration['fitted_on'])}.",
+        picture("Reliability", f"{pictures}/reliability.png"),
         "## Classes",
         _accuracies("superclass", report["per_superclass"]),
         table(["class", "most often confused with", "images"], confused),
-        f"![Confusion]({pictures}/confusion.png)",
+        picture("Confusion", f"{pictures}/confusion.png"),
         _accuracies("class", report["per_class"]),
         "## The most confident mistakes",
-        f"![Mistakes]({pictures}/mistakes.png)",
+        picture("Mistakes", f"{pictures}/mistakes.png"),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -60,7 +60,7 @@ def render_comparison(comparison: Report) -> str:
     header = [f"top-1 ({level})", "top-5", "loss", "calibration error"]
     rows = [
         [
-            model["workdir"],
+            plain(model["workdir"]),
             str(model["step"]),
             _with_interval(model, "top1"),
             _percent(model["top5"]),
@@ -71,8 +71,8 @@ def render_comparison(comparison: Report) -> str:
     ]
     tests = [
         [
-            test["first"],
-            test["second"],
+            plain(test["first"]),
+            plain(test["second"]),
             str(test["only_first"]),
             str(test["only_second"]),
             f"{test['p_value']:.3g}",
@@ -80,7 +80,8 @@ def render_comparison(comparison: Report) -> str:
         for test in comparison["paired_tests"]
     ]
     parts = [
-        f"# {len(models)} models on {comparison['dataset']} {comparison['split']}",
+        f"# {len(models)} models on "
+        + plain(f"{comparison['dataset']} {comparison['split']}"),
         table(["model", "step", *header], rows),
         f"Mean {_percent(over_models['mean'])}, standard deviation "
         f"{_percent(over_models['standard_deviation'])} over {len(models)} models; "
@@ -95,10 +96,10 @@ def render_comparison(comparison: Report) -> str:
 def _selection(report: Report) -> str:
     if report["checkpoint"] == "best" and report["selected_on"] == report["split"]:
         return (
-            f"It was selected on `{report['split']}`, the split it is evaluated on, so "
-            "the results are optimistic."
+            f"It was selected on {code(report['split'])}, the split it is evaluated "
+            "on, so the results are optimistic."
         )
-    return f"The run selects its best checkpoint on `{report['selected_on']}`."
+    return f"The run selects its best checkpoint on {code(report['selected_on'])}."
 
 
 def _accuracies(title: str, groups: Sequence[Mapping[str, Any]]) -> str:

@@ -15,6 +15,7 @@ from jax_resnet.evaluation import report
 from jax_resnet.evaluation.results import compare, evaluate
 from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.text import say
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,16 @@ def evaluate_run(
         **evaluate(logits, images.labels, info, split=split, held_out=held_out),
     }
     if verbose:
-        print(
+        say(
             f"{metadata.run.title}, {checkpoint} checkpoint: epoch "
             f"{len(metadata.history)}, step {predictor.step}, selected on "
-            f"{metadata.run.eval_name}\n{info.name} {split} on {name}: ready in "
-            f"{ready - started:.1f} s, evaluated in {seconds:.1f} s\n"
+            f"{metadata.run.eval_name}"
         )
+        say(
+            f"{info.name} {split} on {name}: ready in {ready - started:.1f} s, "
+            f"evaluated in {seconds:.1f} s"
+        )
+        print()
         print(report.render_headline(as_json), flush=True)
     return Evaluation(as_json, logits.argmax(axis=1) == images.labels, info, images)
 

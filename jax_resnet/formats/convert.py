@@ -19,6 +19,7 @@ from jax_resnet.formats import (
 from jax_resnet.formats.imported import imported_metadata
 from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.text import say
 
 
 class Format(Protocol):
@@ -73,10 +74,10 @@ def write_and_compare(
     Raises UserError if it differs, and OSError if it cannot be written.
     """
     metadata = predictor.metadata
-    print(f"{metadata.run.title}, step {predictor.step}")
+    say(f"{metadata.run.title}, step {predictor.step}")
     verify.check_finite(predictor)
     if name not in FOLDERS and metadata.model["dtype"] != "float32":
-        print(f"computes in float32; the run computed in {metadata.model['dtype']}")
+        say(f"computes in float32; the run computed in {metadata.model['dtype']}")
         architecture = Architecture(**{**metadata.model, "dtype": "float32"})
         in_float32 = replace(metadata, model=architecture)
         predictor = Predictor(replace(predictor.stored, metadata=in_float32))
@@ -84,11 +85,11 @@ def write_and_compare(
     loaded = FORMATS[name].load(path, predictor)
     if isinstance(loaded, Predictor):
         count = verify.compare_arrays(loaded, predictor)
-        print(f"compared with the restored model: all {count} arrays identical")
+        say(f"compared with the restored model: all {count} arrays identical")
         return
     images, description = verify.comparison_images(metadata, data_dir)
     difference, ties = verify.compare_outputs(loaded, predictor, images)
-    print(
+    say(
         f"compared with the restored model on {description}: top-1 identical"
         f"{f', except for {ties} ties' if ties else ''}, probabilities to "
         f"{difference:.1e}"

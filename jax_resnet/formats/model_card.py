@@ -1,6 +1,5 @@
 """Model cards for the Hugging Face Hub."""
 
-import re
 from typing import Any
 
 import yaml
@@ -8,6 +7,8 @@ import yaml
 from jax_resnet.checkpoint.history import EpochRecord, best_epoch
 from jax_resnet.checkpoint.metadata import RunMetadata
 from jax_resnet.checkpoint.model_folder import StoredModel
+from jax_resnet.reporting.markdown import code, plain
+from jax_resnet.runtime.text import printable
 
 # The Hub's names of data sets that have other names in TFDS.
 _HUB_DATASETS = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100"}
@@ -28,12 +29,12 @@ def render(model: StoredModel) -> str:
     return f"""---
 {front}---
 
-# {_plain(run.title)}
+# {plain(run.title)}
 
 ResNet-{architecture["depth"]} of width {architecture["width"]}, with the shortcut
 `{architecture["shortcut"]}` and {run.parameters:,} parameters, for images of
 {height}x{width} pixels and {channels} channels in {info.num_classes} classes:
-`{_plain(info.name)}` {_plain(info.version)}. Made with `jax_resnet`.
+{code(info.name)} {plain(info.version)}. Made with `jax_resnet`.
 
 ## Accuracy
 
@@ -53,9 +54,9 @@ has the config of the run, every epoch, and SHA-256 digests that reveal damage.
 
 ## Training
 
-`{_plain(run.command).replace("`", "'")}`
+{code(run.command)}
 
-Started {_plain(run.started)} on {_plain(run.device)}; {_plain(run.platform)}.
+Started {plain(run.started)} on {plain(run.device)}; {plain(run.platform)}.
 """
 
 
@@ -86,7 +87,7 @@ def _front_matter(metadata: RunMetadata, epoch: EpochRecord | None) -> dict[str,
         ]
         task = {"type": "image-classification"}
         result = {"task": task, "dataset": dataset, "metrics": metrics}
-        fields["model-index"] = [{"name": _plain(run.title), "results": [result]}]
+        fields["model-index"] = [{"name": printable(run.title), "results": [result]}]
     return fields
 
 
@@ -97,8 +98,8 @@ def _accuracy(metadata: RunMetadata, epoch: EpochRecord | None) -> str:
     which = _selection(metadata, epoch)
     text = (
         f"Top-1 {100 * epoch['val_top1']:.2f} %, top-5 {100 * epoch['val_top5']:.2f} % "
-        f"on the {run.n_eval:,} images of `{_plain(run.eval_name)}`, after epoch "
-        f"{epoch['epoch']} of {run.epochs} ({which})."
+        f"on the {run.n_eval:,} images of {code(run.eval_name)}, after epoch "
+        f"{epoch['epoch']} of {run.epochs} ({plain(which)})."
     )
     if "selected" in which:
         text += (
@@ -112,10 +113,5 @@ def _selection(metadata: RunMetadata, epoch: EpochRecord) -> str:
     if epoch["epoch"] == metadata.run.epochs:
         return "last epoch"
     if epoch == best_epoch(metadata.history):
-        return f"epoch selected on {_plain(metadata.run.eval_name)}"
+        return f"epoch selected on {metadata.run.eval_name}"
     return "neither the best epoch nor the last"
-
-
-def _plain(text: str) -> str:
-    """Returns one line without markup."""
-    return " ".join(re.sub(r"[<>\[\]|]", "", text).split())

@@ -13,6 +13,7 @@ import jax_resnet
 from jax_resnet.checkpoint import model_folder
 from jax_resnet.formats.output import require
 from jax_resnet.predictor import Predictor
+from jax_resnet.reporting.markdown import plain
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.files import write_atomically
 from jax_resnet.runtime.resources import own_folder
@@ -95,7 +96,7 @@ def _readme(predictor: Predictor) -> str:
     return f"""---
 {front}---
 
-# {name}
+# {plain(name)}
 
 Sorts pictures into {info.num_classes} classes, and shows which part of a picture speaks
 for a class.

@@ -1,14 +1,18 @@
 """``augmentations.png``: training images as stored and as the network sees them."""
 
-import io
-import textwrap
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
+
+from jax_resnet.reporting.figures import (
+    caption,
+    new_figure,
+    to_png,
+    visible_channels,
+)
 
 # Lengths in pixels of the picture. An image of 32 x 32 is shown at twice its size.
 _SIDE, _GAP, _HEADER = 64, 4, 28
@@ -32,19 +36,13 @@ def draw_augmentations(rows: Sequence[ImageViews]) -> bytes:
 
     Images of one channel are grey; of more than three, the first three are shown.
     """
-    # Importing matplotlib takes a second, which other uses of this package do without.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    # Characters that its font lacks are shown as boxes.
-    warnings.filterwarnings("ignore", "Glyph .* missing from font")
     first, cell = rows[0], _SIDE + _GAP
-    names = [_wrapped(row.label) for row in rows]
+    names = [caption(row.label, 22, lines=3) for row in rows]
     longest = max(len(line) for name in names for line in name.splitlines() or [""])
     stored = 4 * _GAP + _LETTER * longest  # left side of the images as stored
     left = stored + cell + 3 * _GAP  # left side of what the network sees
     width, height = left + len(first.seen) * cell, _HEADER + len(rows) * cell
-    figure = Figure(figsize=(width / 100, height / 100), dpi=100)
+    figure = new_figure(width / 100, height / 100, dpi=100)
     # Units are pixels of the picture, so that no pixel of an image is blurred.
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.axis("off")
@@ -65,28 +63,19 @@ def draw_augmentations(rows: Sequence[ImageViews]) -> bytes:
             _write(axes, *place, f"{100 * share:.0f} %", ha="left", bbox=box)
     # Images set the limits of their axes.
     axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
-    picture = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(picture)
-    return picture.getvalue()
+    return to_png(figure)
 
 
 def _show(axes: Any, image: UInt8[np.ndarray, "h w c"], left: int, top: int) -> None:
     """Shows an image in the middle of its cell."""
-    height, width, channels = image.shape
+    height, width, _ = image.shape
     scale = _SIDE / max(height, width)
     x, y = (left + (_SIDE - scale * width) / 2, top + (_SIDE - scale * height) / 2)
-    pixels = image[..., :3] if channels >= 3 else np.repeat(image[..., :1], 3, axis=-1)
     extent = (x, x + scale * width, y + scale * height, y)
     smoothing = "nearest" if scale >= 1 else "auto"
-    axes.imshow(pixels, extent=extent, interpolation=smoothing)
+    axes.imshow(visible_channels(image), extent=extent, interpolation=smoothing)
 
 
 def _write(axes: Any, x: int | float, y: int | float, text: str, **style: Any) -> None:
-    style = {"va": "center", "fontsize": _FONT_SIZE, "parse_math": False, **style}
+    style = {"va": "center", "fontsize": _FONT_SIZE, **style}
     axes.text(x, y, text, **style)
-
-
-def _wrapped(name: str) -> str:
-    """Returns the name of a class in at most three lines that fit beside an image."""
-    printable = "".join(c if c.isprintable() or c.isspace() else "\ufffd" for c in name)
-    return textwrap.fill(printable, 22, max_lines=3, placeholder="\u2026")

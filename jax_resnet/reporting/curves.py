@@ -1,21 +1,17 @@
 """``curves.png``: the history of a training run as a picture."""
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
 from jax_resnet.checkpoint.history import EpochRecord, RunInfo, best_epoch
+from jax_resnet.reporting.figures import caption, new_figure, to_png
 
 
 def draw_curves(info: RunInfo, history: Sequence[EpochRecord]) -> bytes:
     """Returns a PNG of loss, top-1 and learning rate by epoch."""
-    # Importing matplotlib takes a second, which other uses of this package do without.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.8), dpi=120, layout="constrained")
+    figure = new_figure(11.0, 4.8, dpi=120, layout="constrained")
     done = f"epochs {len(history)} of {info.epochs}"
-    figure.suptitle(f"{info.title} on {info.dataset}, {done}")
+    figure.suptitle(f"{caption(f'{info.title} on {info.dataset}', 80)}, {done}")
     loss, top1 = figure.subplots(1, 2)
     rate = loss.twinx()
     epochs = [record["epoch"] for record in history]
@@ -26,7 +22,7 @@ def draw_curves(info: RunInfo, history: Sequence[EpochRecord]) -> bytes:
 
     for split, color, label in (
         ("train", "C0", "training"),
-        ("val", "C1", f"validation ({info.eval_name})"),
+        ("val", "C1", f"validation ({caption(info.eval_name, 40)})"),
     ):
         values: list[dict[str, Any]] = [{**record} for record in history]
         plot(loss, [r[f"{split}_loss"] for r in values], color=color)
@@ -47,9 +43,7 @@ def draw_curves(info: RunInfo, history: Sequence[EpochRecord]) -> bytes:
     loss.patch.set_visible(False)
     handles = [*top1.get_legend_handles_labels()[0], *rate.get_lines()[:1]]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-    picture = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(picture)
-    return picture.getvalue()
+    return to_png(figure)
 
 
 def _label(axes: Any, title: str, *, single: bool) -> None:

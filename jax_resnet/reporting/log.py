@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jax_resnet.checkpoint.history import EpochRecord, RunInfo, best_epoch, throughput
-from jax_resnet.reporting.markdown import table
+from jax_resnet.reporting.markdown import code, picture, plain, table
 
 HEADER = ["epoch", "train loss", "train top-1 %", "val loss", "val top-1 %"]
 HEADER += ["val top-5 %", "learning rate", "seconds"]
@@ -28,7 +28,7 @@ def render_log(
     done = f"{len(history)} of {info.epochs}"
     complete = final is not None and final.complete
     parts = [
-        f"# {info.title}",
+        f"# {plain(info.title)}",
         f"Finished: epochs {done}." if complete else f"**Unfinished: epochs {done}.**",
         table(["", ""], _about(info), left=2),
         "## Epochs",
@@ -49,28 +49,28 @@ def render_log(
             _selection(info.eval_name),
             f"{final.wall_seconds:,.0f} s in all, {final.compile_seconds:,.1f} s of it "
             f"compilation; median over epochs {throughput(history):,.0f} images/s.",
-            "![Loss and top-1 by epoch](curves.png)",
+            picture("Loss and top-1 by epoch", "curves.png"),
         ]
     return "\n\n".join(parts) + "\n"
 
 
 def _about(info: RunInfo) -> list[list[str]]:
     about = {
-        "command": f"`{info.command}`",
+        "command": code(info.command),
         "started": info.started,
-        "data": f"{info.dataset}: {info.n_train:,} training images; "
-        f"validation (val) on {info.n_eval:,} of `{info.eval_name}`",
+        "data": f"{plain(info.dataset)}: {info.n_train:,} training images; "
+        f"validation (val) on {info.n_eval:,} of {code(info.eval_name)}",
         "model": f"{info.parameters:,} parameters, computing in {info.dtype}",
-        "started from": info.initial_model,
-        "taught by": info.teacher,
-        "evaluated": info.evaluated,
-        "image sizes": info.image_sizes,
+        "started from": plain(info.initial_model),
+        "taught by": plain(info.teacher),
+        "evaluated": plain(info.evaluated),
+        "image sizes": plain(info.image_sizes),
         "batch size": str(info.batch_size),
         "seed": str(info.seed),
-        "device": info.device,
-        "platform": info.platform,
-        "versions": ", ".join(f"{name} {v}" for name, v in info.versions.items()),
-        "changed": "; ".join(info.changes),
+        "device": plain(info.device),
+        "platform": plain(info.platform),
+        "versions": plain(", ".join(f"{n} {v}" for n, v in info.versions.items())),
+        "changed": plain("; ".join(info.changes)),
     }
     return [[name, text] for name, text in about.items() if text]
 
@@ -78,10 +78,10 @@ def _about(info: RunInfo) -> list[list[str]]:
 def _selection(split: str) -> str:
     if re.search(r"\btest\b", split):
         return (
-            f"Best was selected on `{split}`, the split it is measured on, and is "
+            f"Best was selected on {code(split)}, the split it is measured on, and is "
             "therefore optimistic. Last is the figure to quote."
         )
-    return f"Best was selected on `{split}`; both rows are measured on it too."
+    return f"Best was selected on {code(split)}; both rows are measured on it too."
 
 
 def _header(history: Sequence[EpochRecord]) -> list[str]:

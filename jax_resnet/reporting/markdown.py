@@ -1,7 +1,15 @@
-"""Markdown tables and plain text in them."""
+"""Markdown: tables, and text from data, configs and paths in it."""
 
+import os
 import re
 from collections.abc import Sequence
+from urllib.parse import quote
+
+from jax_resnet.runtime.text import printable
+
+# Characters with a meaning, among them $ (mathematics), names of emoji between colons,
+# and underscores that are not within a word.
+_MEANT = re.compile(r"[\\`*<>\[\]&$~#]|(?<![^\W_])_|_(?![^\W_])|:(?=[\w+-]+:)")
 
 
 def table(
@@ -17,8 +25,22 @@ def table(
 
 
 def plain(text: str) -> str:
-    """Returns a text whose characters have no meaning in Markdown.
+    """Returns a text as one line whose characters have no meaning in Markdown.
 
     A ``|`` is left to :func:`table`.
     """
-    return re.sub(r"([\\`*<>\[\]&])", r"\\\1", text)
+    return _MEANT.sub(r"\\\g<0>", printable(text))
+
+
+def code(text: str) -> str:
+    """Returns a text as a code span of one line."""
+    text = printable(text)
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    # Backticks and spaces at the ends would be those of the span.
+    space = " " if text.strip(" `") != text else ""
+    return f"{'`' * (longest + 1)}{space}{text}{space}{'`' * (longest + 1)}"
+
+
+def picture(name: str, path: str) -> str:
+    """Returns a picture, whose path is relative to the page."""
+    return f"![{name}]({quote(os.fsencode(path))})"

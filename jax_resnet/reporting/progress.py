@@ -3,11 +3,11 @@
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 
 from tqdm import tqdm
 
 from jax_resnet.checkpoint.history import EpochRecord
+from jax_resnet.runtime import text
 
 SECONDS_BETWEEN_LINES = 20.0
 
@@ -46,7 +46,7 @@ class Progress:
             bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} images [{elapsed}{postfix}]",
             disable=say is not None or not sys.stderr.isatty(),
         )
-        self._print = say or partial(print, flush=True)
+        self._print = say or text.say
 
     def trained(self, step: int, loss: float) -> None:
         """Shows that training has reached a step, with the epoch's mean loss so far."""

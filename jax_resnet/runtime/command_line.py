@@ -5,6 +5,7 @@ Commands check their arguments before they import JAX, which takes seconds.
 
 import argparse
 import contextlib
+import io
 import logging
 import os
 import signal
@@ -15,6 +16,7 @@ from typing import NoReturn
 
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.memory import is_out_of_memory
+from jax_resnet.runtime.text import printable
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,16 +34,21 @@ def run(main: Callable[[], int]) -> NoReturn:
     """Runs the main function of a command line, and exits with its code.
 
     A :class:`UserError`, an error of the operating system, and running out of memory
-    become one line on standard error and exit code 2.
+    become one line on standard error and exit code 2. What standard output cannot
+    encode, and what is not printable in a message, is escaped.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # Forced, because importing absl has given the root logger a handler.
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
+    logging.basicConfig(level=logging.WARNING, force=True)
+    logging.getLogger().handlers[0].setFormatter(_MessageFormatter())
     # Orbax logs every save, and the tracebacks of errors that it raises anyway.
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.getLogger("jax_resnet").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    warnings.formatwarning = lambda text, *_, **__: f"warning: {printable(str(text))}\n"
     try:
         code = main()
         sys.stdout.flush()
@@ -83,6 +90,11 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
+class _MessageFormatter(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return printable(record.message)
+
+
 def _print_error(message: str) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    print("error: " + printable(" ".join(message.splitlines())), file=sys.stderr)
     return UserError.exit_code

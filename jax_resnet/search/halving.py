@@ -20,6 +20,7 @@ from jax_resnet.distributed.processes import Processes
 from jax_resnet.reporting.progress import duration
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.signals import Interrupt
+from jax_resnet.runtime.text import say
 from jax_resnet.search.recipes import BaseConfig, Recipe
 from jax_resnet.search.table import Row, RunResult, write_table
 from jax_resnet.training.build import RunBuilder, describe_data
@@ -119,18 +120,19 @@ class Search:
             return False
         name = f"{row.recipe.name}, {row.epochs} epochs, seed {seed}"
 
-        def say(line: str) -> None:
+        def say_warning(line: str) -> None:
             # The other lines, of all epochs, are in the logs of the runs.
             if line.startswith("warning"):
-                print(f"{name}: {line}", flush=True)
+                say(f"{name}: {line}")
 
-        task = dataclasses.replace(self._task(row.recipe, row.epochs, seed), say=say)
-        print(f"{name}: begins", flush=True)
+        task = self._task(row.recipe, row.epochs, seed)
+        task = dataclasses.replace(task, say=say_warning)
+        say(f"{name}: begins")
         started = time.monotonic()
         try:
             result = train(task, Processes(), self._interrupt, devices)
             if result.stopped_by is not None:
-                print(f"{name}: stopped; the same command resumes", flush=True)
+                say(f"{name}: stopped; the same command resumes")
                 return False
             metadata = result.metadata
             self._compile_seconds = max(self._compile_seconds, metadata.compile_seconds)
@@ -146,7 +148,7 @@ class Search:
         with self._lock:
             row.runs[seed] = found
             self._write_table()
-        print(f"{name}: {outcome}, {duration(found.seconds)}", flush=True)
+        say(f"{name}: {outcome}, {duration(found.seconds)}")
         return True
 
     def _write_table(self) -> str:

@@ -1,6 +1,7 @@
 """The table of a search: ``recipes.json``, and ``recipes.md`` to read."""
 
 import json
+import shlex
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jax_resnet import config
-from jax_resnet.reporting.markdown import table
+from jax_resnet.reporting.markdown import code, plain, table
 from jax_resnet.runtime.files import write_atomically
 from jax_resnet.search.recipes import BaseConfig, Recipe
 
@@ -84,12 +85,14 @@ def write_table(workdir: Path, base: BaseConfig, rows: Sequence[Row]) -> str:
 
 def _render(base: BaseConfig, data: dict[str, Any], rows: Sequence[Row]) -> str:
     devices = sorted({run.device for row in rows for run in row.runs.values()})
+    changed = code(shlex.join([base.path, *base.overrides]))
+    split = code(data["train_split"])
     parts = [
         "# Recipes",
-        f"Each recipe changes fields of `{' '.join([base.path, *base.overrides])}`. "
-        f"Top-1 (%) is that of a run's last epoch, on {data['holdout']:,} images held "
-        f"out of `{data['train_split']}`; ± is the sample standard deviation over n "
-        f"seeds. Seconds are those of one run on {' or '.join(devices)}.",
+        f"Each recipe changes fields of {changed}. Top-1 (%) is that of a run's last "
+        f"epoch, on {data['holdout']:,} images held out of {split}; ± is the sample "
+        "standard deviation over n seeds. Seconds are those of one run on "
+        f"{plain(' or '.join(devices))}.",
     ]
     header = ["recipe", "n", "holdout top-1", "seconds", "state"]
     for epochs in sorted({row.epochs for row in rows}):
@@ -98,9 +101,9 @@ def _render(base: BaseConfig, data: dict[str, Any], rows: Sequence[Row]) -> str:
         parts += [f"## {epochs} epochs", table(header, list(map(_cells, rung)))]
     changes = {}
     for recipe in (row.recipe for row in rows):
-        fields = [f"`{name}` = {value}" for name, value in recipe.fields.items()]
-        why = " ".join(recipe.why.split())
-        changes[recipe.name] = [recipe.name, ", ".join(fields), why]
+        fields = [f"{code(n)} = {plain(str(v))}" for n, v in recipe.fields.items()]
+        why = plain(" ".join(recipe.why.split()))
+        changes[recipe.name] = [plain(recipe.name), ", ".join(fields), why]
     header = ["recipe", "fields", "why"]
     parts += ["## Changed fields", table(header, list(changes.values()))]
     return "\n\n".join(parts) + "\n"
@@ -110,7 +113,7 @@ def _cells(row: Row) -> list[str]:
     top1, seconds = row.holdout_top1, [run.seconds for run in row.runs.values()]
     spread = "" if top1["std"] is None else f" ± {100 * top1['std']:.2f}"
     return [
-        row.recipe.name,
+        plain(row.recipe.name),
         str(top1["n"]),
         "" if top1["mean"] is None else f"{100 * top1['mean']:.2f}{spread}",
         f"{statistics.fmean(seconds):,.0f}" if seconds else "",

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -13,6 +12,7 @@ from jax_resnet.checkpoint.metadata import RunMetadata
 from jax_resnet.distributed.mesh import DeviceMesh
 from jax_resnet.distributed.processes import Processes
 from jax_resnet.reporting.report import is_complete
+from jax_resnet.runtime import text
 from jax_resnet.runtime.lock import workdir_lock
 from jax_resnet.runtime.signals import Interrupt
 from jax_resnet.training.call_queue import CallQueue
@@ -130,7 +130,7 @@ def _complete_report(task: Task, processes: Processes, metadata: RunMetadata) ->
 def _speaker(task: Task, processes: Processes) -> Say:
     if not processes.is_first:
         return lambda line: None
-    return task.say or partial(print, flush=True)
+    return task.say or text.say
 
 
 def _announced(result: Result, say: Say) -> Result:

@@ -17,9 +17,10 @@ from ml_collections import ConfigDict
 
 from jax_resnet.distributed.mesh import DeviceMesh
 from jax_resnet.distributed.processes import Processes
-from jax_resnet.reporting import markdown
+from jax_resnet.reporting.markdown import code, table
 from jax_resnet.runtime.files import write_atomically
 from jax_resnet.runtime.signals import Interrupt
+from jax_resnet.runtime.text import say
 from jax_resnet.training.run import train
 from jax_resnet.training.task import Result, Task
 
@@ -85,7 +86,7 @@ def with_seed(task: Task, seed: int) -> Task:
         settings=settings.lock(),
         workdir=task.workdir / f"seed-{seed}",
         command=f"{task.command} {shlex.quote(f'--config.seed={seed}')}",
-        say=lambda line: print(f"seed {seed}: {line}", flush=True),
+        say=lambda line: say(f"seed {seed}: {line}"),
     )
 
 
@@ -95,22 +96,22 @@ def write_table(workdir: Path, results: Mapping[int, Result | None]) -> None:
         return
     rows = {str(seed): _row(result) for seed, result in results.items()}
     done = [row for row in rows.values() if row["complete"]]
-    table: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "seeds": rows,
         "complete": len(done) == len(rows),
         "n": len(done),
     }
     for kind in ("last", "best"):
         values = [row[kind] for row in done]
-        table[kind] = {
+        summary[kind] = {
             "mean": statistics.fmean(values) if values else None,
             "std": statistics.stdev(values) if len(values) > 1 else None,
         }
     splits = (r.metadata.run.eval_name for r in results.values() if r is not None)
-    table["selected_on"] = next(splits, None)
-    as_json = json.dumps(table, indent=2) + "\n"
+    summary["selected_on"] = next(splits, None)
+    as_json = json.dumps(summary, indent=2) + "\n"
     write_atomically(workdir / "seeds.json", as_json.encode())
-    write_atomically(workdir / "seeds.md", _render(table).encode())
+    write_atomically(workdir / "seeds.md", _render(summary).encode())
 
 
 def _row(result: Result | None) -> dict[str, Any]:
@@ -123,9 +124,9 @@ def _row(result: Result | None) -> dict[str, Any]:
     }
 
 
-def _render(table: dict[str, Any]) -> str:
+def _render(summary: dict[str, Any]) -> str:
     rows = []
-    for seed, row in table["seeds"].items():
+    for seed, row in summary["seeds"].items():
         name = f"[{seed}](seed-{seed}/log.md)"
         seconds = row["wall_seconds"]
         rows.append(
@@ -137,14 +138,15 @@ def _render(table: dict[str, Any]) -> str:
             )
         )
     for name in ("mean", "std"):
-        last, best = (_percent(table[kind][name]) for kind in ("last", "best"))
+        last, best = (_percent(summary[kind][name]) for kind in ("last", "best"))
         rows.append((name, last, best, ""))
+    split = code(summary["selected_on"] or "unknown")
     header = ("seed", "last epoch", "best epoch", "seconds")
     return (
         "# Runs of different seeds\n\n"
-        f"Top-1 (%) on `{table['selected_on']}`, which also selected the best epoch. "
+        f"Top-1 (%) on {split}, which also selected the best epoch. "
         "The standard deviation is that of a sample, "
-        f"n = {table['n']} complete runs.\n\n{markdown.table(header, rows)}\n"
+        f"n = {summary['n']} complete runs.\n\n{table(header, rows)}\n"
     )
 
 

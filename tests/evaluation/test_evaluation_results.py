@@ -10,7 +10,7 @@ from metadata_fixtures import run_metadata
 from PIL import Image
 
 from jax_resnet.evaluation import report
-from jax_resnet.evaluation.figures import draw_all
+from jax_resnet.evaluation.figures import draw_all, draw_confusion
 from jax_resnet.evaluation.metrics import cross_entropy
 from jax_resnet.evaluation.results import compare, evaluate
 from jax_resnet.runtime.errors import UserError
@@ -140,9 +140,15 @@ def test_the_page_shows_the_results(as_json):
 
 
 @pytest.mark.slow
-def test_the_pictures_of_the_page(tmp_path, evaluation, as_json):
-    images = np.random.default_rng(0).integers(0, 256, (N, 4, 4, 1), dtype=np.uint8)
-    pictures = draw_all(evaluation, PETS, images)
+@pytest.mark.filterwarnings("error")
+def test_the_pictures_of_the_page(tmp_path, as_json):
+    names = ("$x^$", "\\frac", "a\nb\0", "\u718a", "", "x" * 400, "$x^$")
+    info = dataclasses.replace(PETS, class_names=names, superclass_names=names[-3:])
+    evaluation = evaluate(*make(0), info, split="test")
+    images = np.random.default_rng(0).integers(0, 256, (N, 4, 4, 4), dtype=np.uint8)
+    pictures = draw_all(evaluation, info, images)
+    ungrouped = dataclasses.replace(info, superclass_names=(), superclass_of=())
+    draw_confusion(np.array(evaluation["confusion"]), ungrouped)
     page = report.render(as_json, "pictures")
     assert set(re.findall(r"\(pictures/(.*?)\)", page)) == set(pictures)
     for name, picture in pictures.items():

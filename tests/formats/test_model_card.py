@@ -42,7 +42,7 @@ def test_names_are_no_markup():
     front, body = render(
         391, title="a: b\n---\n# <script>", command="`x` [y](z)", device="x\n\n# y"
     )
-    assert front["model-index"][0]["name"] == "a: b --- # script"
+    assert front["model-index"][0]["name"] == r"a: b\n---\n# <script>"
     assert body.count("\n# ") == 1
-    assert "<" not in body
-    assert "](" not in body
+    assert r"# a: b\\n---\\n\# \<script\>" in body
+    assert "`` `x` [y](z) ``" in body

@@ -49,7 +49,15 @@ def test_images_are_shown_pixel_by_pixel():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    ["", "$x^$ | <b> & \\frac", "a\nb\x00\x07", "\ud800", "\u718a\u732b", "word " * 50],
+    [
+        "",
+        "$x^$ | <b> & \\frac",
+        "a\nb\x00\x07",
+        "\ud800",
+        "\u718a\u732b",
+        "\u05d0",
+        "x" * 99,
+    ],
 )
 def test_names_of_any_kind(name):
     with warnings.catch_warnings():

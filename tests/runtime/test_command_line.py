@@ -24,7 +24,7 @@ def outcome(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
-        (UserError("two\nlines"), 2, "error: two lines\n"),
+        (UserError("two\nlines"), 2, "error: two\\nlines\n"),
         (PermissionError(13, "Permission denied", "x"), 2, "error: [Errno 13] Permis"),
         (KeyboardInterrupt(), 130, ""),
         (BrokenPipeError(), 1, ""),

@@ -53,9 +53,10 @@ def test_few_classes_without_superclasses():
 
 
 def test_the_page_shows_the_input_the_maps_and_names_without_markup():
-    html = predict().as_html()
+    names = ("maple_tree", "<b>\x1b", *INFO.class_names[2:])
+    html = predict(class_names=names).as_html()
     assert "<b>" not in html
-    assert "&lt;b&gt;" in html
+    assert r"&lt;b&gt;\x1b" in html
     image, first, *others = pictures(html)
     np.testing.assert_array_equal(image, IMAGE)
     np.testing.assert_array_equal(first[..., 3], [[0, 255], [0, 128]])
@@ -63,3 +64,5 @@ def test_the_page_shows_the_input_the_maps_and_names_without_markup():
     assert all(other[..., 3].max() == 0 for other in others)
     grey, *_ = pictures(predict(IMAGE[..., :1]).as_html())
     np.testing.assert_array_equal(grey, IMAGE[..., 0])
+    four = np.concatenate([IMAGE, IMAGE[..., :1]], axis=-1)
+    np.testing.assert_array_equal(next(pictures(predict(four).as_html())), four)
