@@ -10,6 +10,7 @@ from jax_resnet import config as configs
 from jax_resnet.distributed.processes import Processes
 from jax_resnet.evaluation import run as evaluation
 from jax_resnet.predictor import Predictor
+from jax_resnet.runtime.jax_settings import fixed_settings, present_settings
 from jax_resnet.runtime.signals import CallInterrupt
 from jax_resnet.training.run import train
 from jax_resnet.training.task import OnEpoch, Result, Task
@@ -82,7 +83,7 @@ def fit(
             f"jax_resnet.fit({shown}, workdir)",
             accept_changes,
             say=(lambda line: None) if quiet else None,
-            on_epoch=on_epoch,
+            on_epoch=on_epoch and fixed_settings(present_settings())(on_epoch),
         )
         return train(task, Processes(), interrupt)
 

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jax_resnet.formats.output import check_free, new_output, require
+from jax_resnet.formats.output import check_free, new_output
 from jax_resnet.runtime.command_line import Parser, run
 from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.packages import require
 from jax_resnet.runtime.text import say
 
 FORMATS = ("safetensors", "stablehlo", "onnx", "pytorch", "space")

@@ -23,6 +23,7 @@ from jax_resnet.distributed import device
 from jax_resnet.model import resnet
 from jax_resnet.model.weights import Weights, from_arrays, merge, split, to_arrays
 from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.jax_settings import fixed_settings
 
 Images = UInt8[np.ndarray | jax.Array, "n h w c"]
 # The fastest batch sizes in benchmarks/evaluation.py. On a CPU, activations of larger
@@ -48,6 +49,7 @@ class Predictor:
         UserError: if the arrays do not fit the architecture.
     """
 
+    @fixed_settings()
     def __init__(
         self,
         stored: StoredModel,
@@ -180,6 +182,7 @@ class Predictor:
         # Each batch size is compiled, so small inputs are padded to a power of two.
         size = min(self._batch_size, 1 << max(0, len(images) - 1).bit_length())
 
+        @fixed_settings()
         def compute(start: int) -> list[np.ndarray]:
             batch = images[start : start + size]
             padded = np.pad(batch, [(0, size - len(batch)), (0, 0), (0, 0), (0, 0)])

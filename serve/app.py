@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,12 +14,15 @@ from types import ModuleType
 
 from jax_resnet.runtime.command_line import Parser, run
 from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.packages import require
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     options = parse(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    require("gradio", extra="serve")
+    if threading.current_thread() is threading.main_thread():  # no other may
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with (
         bind(options.host, options.port) as listener,
         tempfile.TemporaryDirectory(prefix="jax_resnet-") as uploads,
@@ -58,10 +62,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--checkpoint", default="best", help="best (the default), latest or a step"
     )
     parser.add_argument(
-        "--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
+        "--host", default=os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
     )
     parser.add_argument(
-        "--port", type=int, default=os.environ.get("GRADIO_SERVER_PORT", "7860")
+        "--port", type=int, default=os.environ.get("GRADIO_SERVER_PORT") or "7860"
     )
     parser.add_argument("--device", default="auto", help="auto, gpu or cpu")
     limits = {
@@ -87,16 +91,17 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def bind(host: str, port: int) -> socket.socket:
     """Reserves a port. Nobody can connect before the server listens.
 
-    Raises UserError if the port is taken or the host is not one of this machine.
+    An IPv6 address may stand in brackets. Raises UserError if the port is taken or the
+    host is not one of this machine.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM
+            host.strip("[]"), port, type=socket.SOCK_STREAM
         )[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:  # of a name as "a..b"
         raise UserError(
             f"cannot listen on {host}:{port} ({getattr(error, 'strerror', error)}): "
             "choose another --host or --port"

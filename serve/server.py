@@ -1,6 +1,7 @@
 """The web application: the page, the API and ``/healthz``."""
 
 import argparse
+import ipaddress
 import socket
 import time
 from typing import Any
@@ -101,6 +102,14 @@ def serve(
     """Serves on a bound socket until a signal comes."""
     server = create(classifier, options)
     listener.listen(server.config.backlog)
-    host, port = listener.getsockname()[:2]
-    say(f"{classifier.title} on http://{host}:{port} (Ctrl-C stops it)")
+    say(f"{classifier.title} on {url(listener)} (Ctrl-C stops it)")
     server.run(sockets=[listener])
+
+
+def url(listener: socket.socket) -> str:
+    """Returns the address of a bound socket, for a browser on this machine."""
+    host, port = listener.getsockname()[:2]
+    is_v6 = listener.family == socket.AF_INET6
+    if ipaddress.ip_address(host).is_unspecified:  # listens on all addresses
+        host = "::1" if is_v6 else "127.0.0.1"
+    return f"http://[{host}]:{port}" if is_v6 else f"http://{host}:{port}"

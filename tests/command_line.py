@@ -21,6 +21,16 @@ from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.signals import Interrupt
 
 ROOT = Path(__file__).parent.parent
+# Settings of JAX with which programs break, or compute other things.
+UNUSUAL = {
+    "jax_enable_x64": True,
+    "jax_disable_jit": True,
+    "jax_no_tracing": True,
+    "jax_default_prng_impl": "rbg",
+    "jax_threefry_partitionable": False,
+    "jax_random_seed_offset": 5,
+    "jax_transfer_guard": "disallow_explicit",
+}
 TIMES = ("seconds", "images_per_second")
 TINY = f"""
 import sys
@@ -80,10 +90,12 @@ def unchecked():
 
 
 @contextlib.contextmanager
-def jax_settings_restored():
-    """Undoes what a command changes of JAX's settings for its process."""
+def jax_settings_restored(changes=()):
+    """Undoes these changes of JAX's settings, and those of a command, at the end."""
     before = dict(jax.config.values)
     try:
+        for name, value in dict(changes).items():
+            jax.config.update(name, value)
         yield
     finally:
         for name, value in jax.config.values.items():

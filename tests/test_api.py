@@ -58,10 +58,12 @@ def test_a_run_is_loaded_and_evaluated_by_its_path_or_result(finished):
 def test_a_run_is_stopped_in_a_thread_and_in_a_notebook_and_ends_the_same(
     settings, finished, tmp_path
 ):
+    jax.config.update("jax_enable_x64", True)
     workdir, seen = tmp_path / "tiny", []
     fit = partial(jax_resnet.fit, settings, workdir, quiet=True)
 
     def fail(record):
+        assert jax.numpy.ones(()).dtype == "float64"  # as the program has set it
         seen.append(record)
         raise RuntimeError("enough")
 

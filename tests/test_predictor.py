@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from command_line import unchecked
+from command_line import UNUSUAL, jax_settings_restored, unchecked
 from format_fixtures import make_predictor, random_images
 from scipy.special import softmax
 
@@ -47,6 +47,19 @@ def test_predict_and_explain_agree_with_the_logits(predictor, images):
     np.testing.assert_allclose(probabilities, expected, rtol=1e-4)
     bias = predictor.params["head.bias"]
     np.testing.assert_allclose(maps.mean((1, 2)) + bias, logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_it_computes_the_same_with_other_settings_of_jax(predictor, images):
+    with jax_settings_restored(UNUSUAL), unchecked():
+        found = Predictor(predictor.stored, batch_size=3).predict(images)
+    expected = predictor.predict(images)
+    assert found.dtype == expected.dtype == np.float32
+    np.testing.assert_array_equal(found, expected)
+    with jax_settings_restored({"jax_enable_x64": True}):
+        found = jax.jit(predictor.probabilities)(images)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -6,9 +6,11 @@ import shutil
 import numpy as np
 import pytest
 from command_line import (
+    UNUSUAL,
     assert_one_line,
     assert_same_run,
     final_arrays,
+    jax_settings_restored,
     records,
     run_here,
 )
@@ -52,8 +54,11 @@ def test_a_finished_run_is_left_as_it_is(tiny, finished):
 
 
 @pytest.mark.slow
-def test_results_do_not_depend_on_the_size_of_calls(tiny, finished, tmp_path):
-    result = run_here(tiny, tmp_path / "run", "--config.train.steps_per_call=5")
+def test_results_do_not_depend_on_the_size_of_calls_or_jaxs_settings(
+    tiny, finished, tmp_path
+):
+    with jax_settings_restored(UNUSUAL):
+        result = run_here(tiny, tmp_path / "run", "--config.train.steps_per_call=5")
     assert result.returncode == 0, result.stderr
     assert_same_run(tmp_path / "run", finished)
 

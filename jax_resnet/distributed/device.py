@@ -4,6 +4,8 @@ import functools
 import logging
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import jax.numpy as jnp
 
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.files import cache_folder
+from jax_resnet.runtime.packages import install
 
 _CACHE_BYTES = 64 * 2**20  # enough for the programs of a run
 _CPU_LIBRARIES = "xla_cpu_experimental_ynn_fusion_type"
@@ -33,6 +36,7 @@ def find(kind: str) -> jax.Device:
     The kind is ``"gpu"``, ``"cpu"``, or ``"auto"`` for a GPU if there is one. Raises
     UserError if there is no such device.
     """
+    _check_xla_flags()
     if kind == "cpu":
         jax.config.update("jax_platforms", "cpu")
     try:
@@ -41,8 +45,21 @@ def find(kind: str) -> jax.Device:
     except (RuntimeError, AssertionError) as error:
         raise UserError(
             f"JAX finds no device of kind {kind!r}: check nvidia-smi, JAX_PLATFORMS, "
-            "and pip install -e '.[cuda12]', or choose the device 'cpu'"
+            f"and {install('cuda12')}, or choose the device 'cpu'"
         ) from error
+
+
+@functools.cache
+def _check_xla_flags() -> None:
+    """Raises UserError for ``XLA_FLAGS`` with which XLA would end this process."""
+    if "XLA_FLAGS" in os.environ:
+        parse = [sys.executable, "-c", "from jaxlib import _jax; _jax.CompileOptions()"]
+        errors = subprocess.run(parse, capture_output=True).stderr.decode(
+            "utf-8", "replace"
+        )
+        if "parse_flags_from_env" in errors:
+            reason = errors.partition("] ")[2].splitlines()[0]
+            raise UserError(f"XLA refuses XLA_FLAGS: {reason}")
 
 
 def current() -> jax.Device:

@@ -152,8 +152,8 @@ def join(
             heartbeat_timeout_seconds=30,  # a process silent for longer is lost
             initialization_timeout=120,
         )
-    # JAX lets the errors of parsing an address through.
-    except (ValueError, RuntimeError, TypeError, IndexError) as error:
+    # JAX reads the variables of several clusters, and lets any error through.
+    except Exception as error:
         raise UserError(
             f"the processes cannot be connected: {_one_line(error)}; use "
             "--distributed where SLURM, Open MPI or Kubernetes started them, and "
@@ -168,4 +168,5 @@ def _maximum(table: jax.Array) -> jax.Array:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]
+    missing = "no variable " if isinstance(error, KeyError) else ""
+    return missing + " ".join(str(error).split())[:200]

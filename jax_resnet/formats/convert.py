@@ -19,6 +19,7 @@ from jax_resnet.formats import (
 from jax_resnet.formats.imported import imported_metadata
 from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.jax_settings import fixed_settings
 from jax_resnet.runtime.text import say
 
 
@@ -66,6 +67,7 @@ def import_pytorch(
     return Predictor(StoredModel(metadata, arrays, step=0))
 
 
+@fixed_settings()
 def write_and_compare(
     name: str, predictor: Predictor, path: Path, data_dir: str | None
 ) -> None:

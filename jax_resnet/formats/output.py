@@ -1,7 +1,6 @@
 """Outputs that get their name only when they are complete."""
 
 import contextlib
-import importlib.util
 import os
 import tempfile
 from collections.abc import Iterator
@@ -26,19 +25,6 @@ def new_output(path: Path) -> Iterator[Path]:
         yield temporary
         check_free(path)
         temporary.rename(path)
-
-
-def require(*packages: str, extra: str) -> None:
-    """Checks that optional packages are installed.
-
-    Raises UserError if one is missing; it names the extra to install.
-    """
-    for package in packages:
-        if importlib.util.find_spec(package) is None:
-            raise UserError(
-                f"this needs {package}, which is not installed: "
-                f'pip install -e ".[{extra}]"'
-            )
 
 
 def check_free(path: Path) -> None:

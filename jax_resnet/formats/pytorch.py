@@ -12,11 +12,11 @@ import numpy as np
 import safetensors.numpy
 
 from jax_resnet.checkpoint.metadata import Architecture
-from jax_resnet.formats.output import require
 from jax_resnet.formats.pytorch_names import from_torch, to_torch
 from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.files import write_atomically
+from jax_resnet.runtime.packages import require
 
 
 def write(predictor: Predictor, path: Path) -> None:

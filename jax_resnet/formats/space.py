@@ -11,11 +11,11 @@ from packaging.requirements import Requirement
 
 import jax_resnet
 from jax_resnet.checkpoint import model_folder
-from jax_resnet.formats.output import require
 from jax_resnet.predictor import Predictor
 from jax_resnet.reporting.markdown import plain
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.files import write_atomically
+from jax_resnet.runtime.packages import require
 from jax_resnet.runtime.resources import own_folder
 
 _PACKAGE = Path(jax_resnet.__file__).parent
@@ -68,12 +68,14 @@ def _requirements() -> str:
     """Returns pins of the installed versions, with JAX for the CPU."""
     source = _PACKAGE.parent / "pyproject.toml"
     if source.exists():  # its installed metadata can be older
-        lines = tomllib.loads(source.read_text())["project"]["dependencies"]
+        project = tomllib.loads(source.read_text())["project"]
+        lines = project["dependencies"] + project["optional-dependencies"]["serve"]
     else:
         lines = metadata.requires("jax-resnet-cifar") or []
     needed = map(Requirement, lines)
-    names = {r.name for r in needed if not r.marker or r.marker.evaluate({"extra": ""})}
-    pins = [f"{name}=={metadata.version(name)}" for name in {*names, "gradio"}]
+    served = {"extra": "serve"}
+    names = {r.name for r in needed if not r.marker or r.marker.evaluate(served)}
+    pins = [f"{name}=={metadata.version(name)}" for name in names]
     return "\n".join(sorted(pins)) + "\n"
 
 

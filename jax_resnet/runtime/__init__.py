@@ -1,1 +1,1 @@
-"""Errors, files, signals, the lock of a run directory, command lines."""
+"""What all else stands on, such as errors, files, signals and command lines."""

@@ -49,31 +49,43 @@ def run(main: Callable[[], int]) -> NoReturn:
     logging.getLogger("jax_resnet").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.formatwarning = lambda text, *_, **__: f"warning: {printable(str(text))}\n"
-    try:
-        code = main()
-        sys.stdout.flush()
-    except UserError as error:
-        _print_error(str(error))
-        code = error.exit_code
-    except KeyboardInterrupt:
-        code = 128 + signal.SIGINT
-    except BrokenPipeError:  # the reader of standard output has gone, as in ``| head``
-        code = 1
-    except OSError as error:
-        code = _print_error(str(error))
-    except (MemoryError, RuntimeError) as error:  # JAX's are RuntimeErrors
-        if not is_out_of_memory(error):
-            raise
-        code = _print_error(
-            "out of memory: use a smaller batch or model; training takes a batch in "
-            "parts with --config.train.accumulation"
-        )
+    code = _exit_code(main)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()
     # An ordinary exit tears down libraries that XLA's threads may still be using, which
     # now and then ends in a crash.
     os._exit(code)
+
+
+def _exit_code(main: Callable[[], int]) -> int:
+    """Returns the exit code of a main function, and prints its errors as lines."""
+    try:
+        code = main()
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        _print_error(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # the reader of standard output has gone, as in ``| head``
+        return 1
+    except OSError as error:
+        return _print_error(str(error))
+    except ValueError as error:
+        # JAX checks its variables of the environment when it is imported.
+        if "jax" in sys.modules or "jax._src" not in sys.modules:
+            raise
+        names = ", ".join(name for name in os.environ if name.startswith("JAX_"))
+        return _print_error(f"JAX refuses the environment's {names}: {error}")
+    except (MemoryError, RuntimeError) as error:  # JAX's are RuntimeErrors
+        if not is_out_of_memory(error):
+            raise
+        return _print_error(
+            "out of memory: use a smaller batch or model; training takes a batch in "
+            "parts with --config.train.accumulation"
+        )
 
 
 def parse_seeds(text: str) -> list[int]:

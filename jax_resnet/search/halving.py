@@ -19,6 +19,7 @@ from jax_resnet.distributed.mesh import DeviceMesh
 from jax_resnet.distributed.processes import Processes
 from jax_resnet.reporting.progress import duration
 from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.jax_settings import fixed_settings
 from jax_resnet.runtime.signals import Interrupt
 from jax_resnet.runtime.text import say
 from jax_resnet.search.recipes import BaseConfig, Recipe
@@ -94,6 +95,7 @@ class Search:
         print(self._write_table())
         return True
 
+    @fixed_settings()
     def _check(self, recipe: Recipe, rungs: Sequence[int]) -> None:
         """Builds a recipe's run without training it.
 

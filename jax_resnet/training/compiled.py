@@ -13,6 +13,7 @@ import optax
 
 from jax_resnet.distributed.mesh import REPLICATED
 from jax_resnet.model.weights import Weights
+from jax_resnet.runtime.jax_settings import fixed_settings
 from jax_resnet.training.ema import mean_statistics
 from jax_resnet.training.input_pipeline import InputPipeline
 from jax_resnet.training.loss import Loss
@@ -108,7 +109,7 @@ class CompiledSteps:
             )
             jobs.append(partial(self.statistics.compile, carry, *chunk, weights))
         with ThreadPoolExecutor(len(jobs)) as pool:
-            list(pool.map(lambda job: job(), jobs))
+            list(pool.map(fixed_settings()(lambda job: job()), jobs))
         self.compile_seconds += time.monotonic() - started
 
     @property

@@ -23,6 +23,7 @@ from jaxtyping import Array, Int, Key
 from jax_resnet import data
 from jax_resnet.distributed.mesh import REPLICATED, DeviceMesh, split_along
 from jax_resnet.model.weights import Leaf
+from jax_resnet.runtime.jax_settings import fixed_settings
 
 CHUNK_BYTES = 64 * 2**20  # of streamed images
 
@@ -186,6 +187,7 @@ class InputPipeline:
         }
         return self._sent[position].result()
 
+    @fixed_settings()
     def _chunk(self, epoch: int, index: int) -> Chunk:
         """Sends the images of a chunk, in the order of the epoch, to the devices."""
         first = index * self._chunk_steps

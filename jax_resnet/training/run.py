@@ -1,6 +1,7 @@
 """Trains a run, from its start or where it stopped, under the workdir's lock."""
 
 import contextlib
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from jax_resnet.distributed.mesh import DeviceMesh
 from jax_resnet.distributed.processes import Processes
 from jax_resnet.reporting.report import is_complete
 from jax_resnet.runtime import text
+from jax_resnet.runtime.jax_settings import fixed_settings
 from jax_resnet.runtime.lock import workdir_lock
 from jax_resnet.runtime.signals import Interrupt
 from jax_resnet.training.call_queue import CallQueue
@@ -26,6 +28,7 @@ from jax_resnet.training.task import Result, Say, Task
 _OWN_FIELDS = ("data.dir", "data.cache_dir", "train.compilation_cache")
 
 
+@fixed_settings()
 def train(
     task: Task,
     processes: Processes,
@@ -143,5 +146,6 @@ def _announced(result: Result, say: Say) -> Result:
         f"{100 * best['val_top1']:.2f} % (epoch {best['epoch']}, selected on "
         f"{eval_name}); see {result.workdir / 'log.md'}"
     )
-    say(f"evaluate it with: python -m jax_resnet.evaluate --workdir {result.workdir}")
+    command = ["python", "-m", "jax_resnet.evaluate", "--workdir", str(result.workdir)]
+    say(f"evaluate it with: {shlex.join(command)}")
     return result

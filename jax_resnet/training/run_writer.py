@@ -17,6 +17,7 @@ from jax_resnet.checkpoint.writer import CheckpointWriter
 from jax_resnet.distributed.processes import Processes
 from jax_resnet.reporting.report import Report
 from jax_resnet.runtime.files import write_atomically
+from jax_resnet.runtime.jax_settings import fixed_settings
 from jax_resnet.training.metrics import RunningMetrics
 from jax_resnet.training.resume import to_trees
 from jax_resnet.training.state import TrainState
@@ -102,6 +103,7 @@ class RunWriter:
             self._jobs[0].result()  # stays first if it raises
             self._jobs.popleft()
 
+    @fixed_settings()
     def _save_pending(self) -> None:
         with self._lock:
             snapshots, self._pending = self._pending, []

@@ -17,6 +17,7 @@ from jax_resnet.distributed.processes import Processes
 from jax_resnet.model.weights import parameter_count
 from jax_resnet.reporting.augmentations import draw_augmentations
 from jax_resnet.reporting.progress import Progress
+from jax_resnet.runtime.jax_settings import fixed_settings
 from jax_resnet.training.build import RunBuilder, describe_data
 from jax_resnet.training.compiled import CompiledSteps
 from jax_resnet.training.input_pipeline import InputPipeline
@@ -62,7 +63,8 @@ def start_run(
     settings = config.with_dtype(task.settings, dtype or fastest)
     device.cache_compilations(settings.train.compilation_cache, devices.first)
 
-    init_key, order_key, step_key = jax.random.split(jax.random.key(settings.seed), 3)
+    key = jax.random.key(settings.seed - jax.config.jax_random_seed_offset)
+    init_key, order_key, step_key = jax.random.split(key, 3)
     with processes.all_or_none() as must_match, ThreadPoolExecutor(1) as background:
         described = describe_data(settings)
         loading = background.submit(described.load)
@@ -95,6 +97,7 @@ def start_run(
     )
 
 
+@fixed_settings()
 def _draw_preview(
     steps: CompiledSteps, chosen: data.Split, info: data.DatasetInfo, key: jax.Array
 ) -> bytes:

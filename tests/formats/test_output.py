@@ -1,6 +1,6 @@
 import pytest
 
-from jax_resnet.formats.output import new_output, require
+from jax_resnet.formats.output import new_output
 from jax_resnet.runtime.errors import UserError
 
 
@@ -29,9 +29,3 @@ def test_nothing_is_overwritten(tmp_path):
     with pytest.raises(UserError, match="exists: choose"), new_output(path):
         pytest.fail("the block was entered")
     assert path.read_bytes() == b"other"
-
-
-def test_missing_packages_are_named():
-    require("numpy", extra="export")
-    with pytest.raises(UserError, match=r"needs no_such_package.*\[export\]"):
-        require("numpy", "no_such_package", extra="export")

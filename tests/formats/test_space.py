@@ -65,8 +65,9 @@ def test_requirements_are_pinned(folder):
     lines = (folder / "requirements.txt").read_text().splitlines()
     pinned = dict(re.fullmatch(r"([\w-]+)==(\S+)", line).groups() for line in lines)
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    named = {re.match(r"[\w-]+", d)[0] for d in pyproject["project"]["dependencies"]}
-    assert set(pinned) == named | {"gradio"}
+    project = pyproject["project"]
+    needed = project["dependencies"] + project["optional-dependencies"]["serve"]
+    assert set(pinned) == {re.match(r"[\w-]+", each)[0] for each in needed}
     assert all(metadata.version(name) == pinned[name] for name in pinned)
 
 

@@ -1,4 +1,5 @@
 import os
+import re
 import sys
 
 import jax
@@ -48,6 +49,19 @@ def test_mistakes_of_the_program_keep_their_traceback(error):
 
     with pytest.raises(type(error)):
         run(main)
+
+
+def test_a_variable_that_jax_refuses_is_one_line(outcome, monkeypatch):
+    monkeypatch.setenv("JAX_ENABLE_X64", "banana")
+    monkeypatch.delitem(sys.modules, "jax")  # as after an import that failed
+
+    def main():
+        raise ValueError("invalid truth value 'banana'")
+
+    message = "error: JAX refuses the environment's .*JAX_ENABLE_X64.*: invalid truth"
+    code, text = outcome(main)
+    assert (code, text.count("\n")) == (2, 1)
+    assert re.match(message, text)
 
 
 def test_wrong_arguments_are_one_line(outcome):

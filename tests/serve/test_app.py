@@ -2,7 +2,7 @@
 
 import http.client
 import json
-import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import app
 import numpy as np
@@ -84,13 +84,12 @@ def test_large_requests_are_refused(address):
 
 @pytest.fixture
 def main(monkeypatch):
-    """The command line, without lasting changes to this process."""
+    """The command line in a thread, without lasting changes to this process."""
     monkeypatch.setattr(device, "select", lambda *_: None)
     monkeypatch.setattr(device, "cache_compilations", lambda *_: None)
     monkeypatch.setenv("GRADIO_TEMP_DIR", "")
-    before = signal.getsignal(signal.SIGTERM)
-    yield app.main
-    signal.signal(signal.SIGTERM, before)
+    with ThreadPoolExecutor(1) as thread:
+        yield lambda arguments: thread.submit(app.main, arguments).result()
 
 
 def test_starts_that_are_refused(main, address, folder, tmp_path):
@@ -103,5 +102,23 @@ def test_starts_that_are_refused(main, address, folder, tmp_path):
     port = address.rsplit(":", 1)[1]
     with pytest.raises(UserError, match=r"cannot listen .*choose another"):
         main([f"--port={port}"])
+    with pytest.raises(UserError, match=r"cannot listen on a\.\.b"):
+        main(["--host=a..b"])
     with pytest.raises(UserError, match="--max-queue must be"):
         main(["--max-queue=0"])
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("localhost", "127.0.0.1"),
+        ("0.0.0.0", "127.0.0.1"),
+        ("::", "[::1]"),
+        ("[::1]", "[::1]"),
+    ],
+)
+def test_the_address_is_one_for_a_browser(serving, host, shown):
+    from server import url
+
+    with app.bind(host, 0) as listener:
+        assert url(listener) == f"http://{shown}:{listener.getsockname()[1]}"
