@@ -70,12 +70,17 @@ def test_results_do_not_depend_on_the_size_of_calls_or_jaxs_settings(
         ("--config.train.device=gpu", "JAX finds no device of kind 'gpu'"),
         ("--config.data.name=cifar1000", "cifar1000"),
         ("--config.data.train_split=train[:", "train_split|train\\["),
+        ("--config.data.eval_split=tset", "no split 'tset'.*did you mean 'test'"),
+        ("--config.model.dtype=float16", "model.dtype must be one of"),
+        ("--config.train.batch_size=257", "only 256 training images"),
         ("--config.train.initial_model=nowhere", "initial_model: no checkpoint in"),
+        ("--config.seed=1", "holds a run of another config"),
         ("--workdir=/dev/null/run", "cannot write to workdir"),
     ],
 )
 def test_bad_settings(tiny, tmp_path, argument, message):
-    assert_one_line(run_here(tiny, tmp_path / "run", argument), message)
+    (tmp_path / "config.json").write_text("{}")  # another run's
+    assert_one_line(run_here(tiny, tmp_path, argument), message)
 
 
 @pytest.mark.slow

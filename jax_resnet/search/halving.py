@@ -11,10 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import jax
-
 from jax_resnet import config
-from jax_resnet.distributed.device import fastest_dtype
 from jax_resnet.distributed.mesh import DeviceMesh
 from jax_resnet.distributed.processes import Processes
 from jax_resnet.reporting.progress import duration
@@ -24,7 +21,7 @@ from jax_resnet.runtime.signals import Interrupt
 from jax_resnet.runtime.text import say
 from jax_resnet.search.recipes import BaseConfig, Recipe
 from jax_resnet.search.table import Row, RunResult, write_table
-from jax_resnet.training.build import RunBuilder, describe_data
+from jax_resnet.training.build import check
 from jax_resnet.training.loop import DivergedError
 from jax_resnet.training.resume import resume_point
 from jax_resnet.training.run import train
@@ -102,16 +99,12 @@ class Search:
         Raises UserError if that fails, or the workdir has a run of another config.
         """
         tasks = [self._task(recipe, rung, s) for rung in rungs for s in self._seeds]
-        for task in tasks:
-            resume_point(task.workdir, config.to_json(task.settings))
-        one = DeviceMesh((self._devices.first,))
-        settings = config.with_dtype(tasks[0].settings, fastest_dtype(one.first))
-        builder = RunBuilder(settings, one, describe_data(settings))
         try:
-            _, state = builder.build(jax.random.key(0))
-            builder.with_initial_model(state)
+            check(tasks[0].settings, DeviceMesh((self._devices.first,)))
         except UserError as error:
             raise UserError(f"recipe {recipe.name!r}: {error}") from error
+        for task in tasks:
+            resume_point(task.workdir, config.to_json(task.settings))
 
     def _task(self, recipe: Recipe, epochs: int, seed: int) -> Task:
         return with_seed(self._base.task(recipe, epochs, self._workdir), seed)

@@ -16,6 +16,7 @@ from jax_resnet.augment import compose
 from jax_resnet.augment.color import normalize
 from jax_resnet.augment.mixup import Mix, make_mix
 from jax_resnet.checkpoint.metadata import Architecture
+from jax_resnet.distributed.device import fastest_dtype
 from jax_resnet.distributed.mesh import DeviceMesh
 from jax_resnet.model import resnet
 from jax_resnet.model.parts import freeze
@@ -50,6 +51,14 @@ def describe_data(settings: ConfigDict) -> data.Description:
         holdout=settings.data.holdout,
         resolution=settings.data.resolution,
     )
+
+
+def check(settings: ConfigDict, devices: DeviceMesh) -> None:
+    """Builds a new run without training it; raises UserError if that fails."""
+    settings = config.with_dtype(settings, fastest_dtype(devices.first))
+    builder = RunBuilder(settings, devices, describe_data(settings))
+    _, state = builder.build(jax.random.key(0))
+    builder.with_initial_model(state)
 
 
 @dataclass(frozen=True)

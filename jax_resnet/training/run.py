@@ -6,17 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+from ml_collections import ConfigDict
 
 from jax_resnet import config
 from jax_resnet.checkpoint import store
 from jax_resnet.checkpoint.metadata import RunMetadata
+from jax_resnet.data.sources import is_prepared
 from jax_resnet.distributed.mesh import DeviceMesh
 from jax_resnet.distributed.processes import Processes
 from jax_resnet.reporting.report import is_complete
 from jax_resnet.runtime import text
+from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.jax_settings import fixed_settings
 from jax_resnet.runtime.lock import workdir_lock
 from jax_resnet.runtime.signals import Interrupt
+from jax_resnet.training.build import check
 from jax_resnet.training.call_queue import CallQueue
 from jax_resnet.training.loop import Loop
 from jax_resnet.training.resume import ResumePoint, resume_point
@@ -113,9 +117,24 @@ def _resume_point(task: Task, processes: Processes, say: Say) -> ResumePoint | N
     with processes.all_or_none() as must_match:
         as_json = config.to_json(task.settings)
         must_match["config"] = config.fingerprint(as_json, _OWN_FIELDS)
-        point = resume_point(task.workdir, as_json, accept_changes=task.accept_changes)
+        try:
+            point = resume_point(
+                task.workdir, as_json, accept_changes=task.accept_changes
+            )
+        except UserError:
+            _check(task.settings)
+            raise
         must_match["checkpoint"] = point.checkpoint.step if point else None
     return point
+
+
+def _check(settings: ConfigDict) -> None:
+    """Raises UserError for a mistake in a config, before one about the workdir."""
+    # Data are not prepared to find one.
+    if is_prepared(settings.data.name, settings.data.dir or None):
+        devices = DeviceMesh.select(settings.train.device, settings.mesh.devices)
+        with jax.default_device(devices.first):
+            check(settings, devices)
 
 
 def _writer(task: Task, processes: Processes, metadata: RunMetadata) -> RunWriter:
