@@ -208,7 +208,7 @@ def compiled(lowered: Any, options: dict[str, Any]) -> Compiled:
             for pattern in ("*thunk_sequence_after_thunk_passes*", "*thunk_sequence*")
             for path in sorted(Path(folder).glob(pattern))
         ]
-        started_by_host = launches(found[0].read_text()) if found else None
+        started_by_host = launches(found[0].read_text("utf-8")) if found else None
     operations = operations_of_a_step(program.as_text())
     return Compiled(operations, started_by_host, program.memory_analysis(), seconds)
 

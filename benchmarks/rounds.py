@@ -64,7 +64,7 @@ class Worker:
         script = Path(__file__).with_name("worker.py")
         fields = json.dumps(dataclasses.asdict(options))
         program, *flags = name.split()
-        with log.open("w") as errors:
+        with log.open("w", encoding="utf-8") as errors:
             self._process = subprocess.Popen(
                 [python, str(script), program, fields],
                 stdin=subprocess.PIPE,
@@ -100,7 +100,7 @@ class Worker:
             code = self._process.wait()
             if late.is_set():
                 raise FailedError(f"skipped: no answer within {seconds:g} s")
-            raise FailedError(_reason(code, self._log.read_text(errors="replace")))
+            raise FailedError(_reason(code, self._log.read_text("utf-8", "replace")))
         answer = json.loads(line)
         if "skipped" in answer:
             raise FailedError(f"skipped: {answer['skipped']}")

@@ -65,7 +65,7 @@ def write(report: str, path: str | None) -> None:
     Benchmarks call it whenever there is more to tell: a time limit then loses little.
     """
     if path:
-        Path(path).write_text(report)
+        Path(path).write_text(report, "utf-8")
 
 
 def warn_if_busy(load: float) -> bool:
@@ -79,7 +79,7 @@ def warn_if_busy(load: float) -> bool:
 def _cpu() -> str:
     model = platform.machine()
     if (information := Path("/proc/cpuinfo")).exists():
-        for line in information.read_text().splitlines():
+        for line in information.read_text("utf-8").splitlines():
             if line.startswith("model name"):
                 model = line.split(":", 1)[1].strip()
                 break

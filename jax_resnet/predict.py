@@ -68,7 +68,7 @@ def _classify(
     border = tuple(round(255 * mean) for mean in info.mean)
     answers: list[dict[str, Any]] = []
     unreadable = []
-    print(printable(predictor.describe()), file=sys.stderr)
+    print(predictor.describe(), file=sys.stderr)
     for path in tqdm(options.files, unit="image", leave=False, disable=None):
         try:
             image = read_image(path, info.image_shape, options.fit, border=border)

@@ -24,6 +24,7 @@ from jax_resnet.model import resnet
 from jax_resnet.model.weights import Weights, from_arrays, merge, split, to_arrays
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.jax_settings import fixed_settings
+from jax_resnet.runtime.text import printable
 
 Images = UInt8[np.ndarray | jax.Array, "n h w c"]
 # The fastest batch sizes in benchmarks/evaluation.py. On a CPU, activations of larger
@@ -117,10 +118,10 @@ class Predictor:
         return to_arrays(self._weights.batch_stats)
 
     def describe(self) -> str:
-        """Returns the source, title, step and weights' digest in one line."""
+        """Returns the source, title, step and weights' digest in one printable line."""
         digest = digest_arrays(self.stored.arrays)[:12]
         title = self.metadata.run.title
-        return f"{self.source}: {title}, step {self.step}, SHA-256 {digest}"
+        return printable(f"{self.source}: {title}, step {self.step}, SHA-256 {digest}")
 
     def predict(self, images: Images) -> Float[np.ndarray, "n classes"]:
         """Returns temperature-scaled class probabilities, float32, of uint8 images."""

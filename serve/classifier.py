@@ -102,7 +102,7 @@ def default_model() -> Path:
 def _read_json(path: Path) -> dict[str, Any]:
     """Reads an object from a file; an empty one if there is none, or it is damaged."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

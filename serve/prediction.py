@@ -14,6 +14,7 @@ from jax_resnet.data.labels import ClassConfidence
 from jax_resnet.runtime.text import printable
 
 _MAP_COLOR = (255, 90, 0)
+_SIDE = 256  # pixels of the page, the longer side of the image
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,13 @@ class Prediction:
         rows = "".join(_row(i, each) for i, each in enumerate(self.classes))
         label = _shown(self.classes[0]["label"])
         height, width, _ = self.image.shape
+        scale = _SIDE / max(height, width)
+        size = f"width: {scale * width:.0f}px; height: {scale * height:.0f}px"
         return f"""<div class="result">
 <figure>
-<div class="picture"><img class="pixels" alt="the input of the model, {label}"
-src="{_data_url(self.image)}">{maps}</div>
+<div class="picture" style="{size}">
+<img class="pixels" alt="the input of the model, {label}" src="{_data_url(self.image)}">
+{maps}</div>
 <figcaption>The input of the model, {width}x{height} pixels, and the regions that speak
 for the chosen class</figcaption>
 </figure>

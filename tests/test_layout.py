@@ -69,3 +69,13 @@ def test_what_is_imported_is_declared():
             for module in re.findall(IMPORT, path.read_text(), re.M):
                 name = DISTRIBUTIONS.get(module, module.lower().replace("_", "-"))
                 assert name in declared or module in known, f"{path}: {module}"
+
+
+def test_text_files_are_utf8_in_every_locale():
+    unnamed = [
+        str(path.relative_to(ROOT))
+        for folder in ("jax_resnet", "serve", "configs", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+        if re.search(r"(read|write)_text\((?!.*utf-8)", path.read_text("utf-8"))
+    ]
+    assert not unnamed

@@ -14,7 +14,7 @@ def most_accurate_run() -> Path | None:
 
 def _best_top1(workdir: Path) -> float:
     try:
-        best = json.loads((workdir / "summary.json").read_text())["best"]
+        best = json.loads((workdir / "summary.json").read_bytes())["best"]
         return float(best["val_top1"])
     except (OSError, ValueError, LookupError, TypeError):
         return 0.0

@@ -110,7 +110,7 @@ class Checkpoint:
             return
         # Orbax ranks checkpoints by this file, and does not start with an empty one.
         try:
-            metrics = json.loads((self.path / "metrics" / "metrics").read_text())
+            metrics = json.loads((self.path / "metrics" / "metrics").read_bytes())
         except (OSError, ValueError) as error:
             raise DamagedCheckpointError(self.path) from error
         if metrics != self.metrics:

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from jax_resnet.config.hints import wrong_field
 from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.text import utf8_hint
 
 
 class Resume(enum.Enum):
@@ -50,7 +51,7 @@ class Field:
         ):
             return f"of type {self.type.__name__}"
         if self.type is str and _UNPRINTABLE.search(value):
-            return "printable text"
+            return f"printable text{utf8_hint()}"
         if self.length is not None and len(value) != self.length:
             return f"of {self.length} values"
         if self.each is not None:

@@ -49,7 +49,7 @@ def _comments() -> dict[str, str]:
     """Returns the comment of each field and group in ``resnet56.py``."""
     found: dict[str, str] = {}
     above: list[str] = []
-    for line in (own_folder("configs") / "resnet56.py").read_text().splitlines():
+    for line in (own_folder("configs") / "resnet56.py").read_text("utf-8").splitlines():
         if match := _COMMENT.fullmatch(line):
             above.append(match[1])
             continue

@@ -119,7 +119,10 @@ def _class_names(
         if count > len(every_label):
             raise UserError(f"{path} has the label {count - 1} and fewer images")
         return tuple(map(str, range(count)))
-    if given.ndim != 1 or given.dtype.kind != "U" or len(given) < count:
+    is_text = given.ndim == 1 and given.dtype.kind == "U"
+    # Half a character, which no file of a run could hold.
+    is_text = is_text and not any(re.search("[\ud800-\udfff]", name) for name in given)
+    if not is_text or len(given) < count:
         raise UserError(
             f"class_names in {path} are {given.dtype} {list(given.shape)}: they must "
             f"be strings, at least {count}, as the labels go up to {count - 1}"

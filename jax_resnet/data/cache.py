@@ -6,6 +6,7 @@ be deleted.
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -74,7 +75,7 @@ def _cached(
         return make()
     base = Path(cache_dir) if cache_dir else cache_folder()
     # Folders of the same data set may hold different images.
-    place = hashlib.sha256(str(location).encode()).hexdigest()[:8]
+    place = hashlib.sha256(os.fsencode(location)).hexdigest()[:8]
     folder = f"{source.info.name.replace('/', '-')}-{source.info.version}-{place}"
     return load_or_make(base / folder / f"{content}.npz", source.fingerprint, make)
 

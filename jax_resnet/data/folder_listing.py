@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jax_resnet.data.image_file import SUFFIXES
 from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.text import utf8_hint
 
 ALL = ""  # in place of a split: the images that are not stored in splits
 # A line break would make two lines of one, and a report is UTF-8.
@@ -47,7 +48,7 @@ def list_images(root: Path) -> Listing:
         if _UNPRINTABLE.search(name):
             raise UserError(
                 f"the class folder {name!r} in {str(root)!r} has a name that is not "
-                "printable: rename it"
+                f"printable{utf8_hint()}: rename it"
             )
     label_of = {name: label for label, name in enumerate(names)}
     files: dict[str, list[tuple[str, int]]] = {}

@@ -8,6 +8,7 @@ import numpy as np
 from jax_resnet.checkpoint.history import Clock, RunInfo, installed_versions
 from jax_resnet.checkpoint.metadata import Architecture, RunMetadata
 from jax_resnet.data import DatasetInfo
+from jax_resnet.runtime.text import printable
 
 UNKNOWN = "unknown"
 
@@ -31,8 +32,8 @@ def imported_metadata(
     }
     parameters = [a.size for n, a in arrays.items() if n.startswith("state.params.")]
     run = RunInfo(
-        title=title,
-        command=command,
+        title=printable(title),
+        command=printable(command),
         started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         device=UNKNOWN,
         platform=UNKNOWN,

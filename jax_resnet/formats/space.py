@@ -68,7 +68,7 @@ def _requirements() -> str:
     """Returns pins of the installed versions, with JAX for the CPU."""
     source = _PACKAGE.parent / "pyproject.toml"
     if source.exists():  # its installed metadata can be older
-        project = tomllib.loads(source.read_text())["project"]
+        project = tomllib.loads(source.read_text("utf-8"))["project"]
         lines = project["dependencies"] + project["optional-dependencies"]["serve"]
     else:
         lines = metadata.requires("jax-resnet-cifar") or []

@@ -25,7 +25,7 @@ SECONDS_BETWEEN_CURVES = 30.0
 def is_complete(workdir: Path) -> bool:
     """Returns whether the summary of a run says that all epochs are done."""
     try:
-        summary = json.loads((workdir / "summary.json").read_text())
+        summary = json.loads((workdir / "summary.json").read_bytes())
     except (OSError, ValueError):
         return False
     return isinstance(summary, dict) and summary.get("complete") is True

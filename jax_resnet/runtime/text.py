@@ -29,6 +29,12 @@ def say(line: str) -> None:
     print(encoded.decode(encoding), flush=True)
 
 
+def utf8_hint() -> str:
+    """Says how names in UTF-8 are read where the locale has another encoding."""
+    is_utf8 = sys.getfilesystemencoding() == "utf-8"
+    return "" if is_utf8 else " (PYTHONUTF8=1 reads it as UTF-8)"
+
+
 def _decoded(undecoded: re.Match[str]) -> str:
     encoded = undecoded[0].encode("utf-8", "surrogateescape")
     return encoded.decode("utf-8", "backslashreplace")

@@ -62,7 +62,7 @@ def read_recipes(path: Path) -> dict[str, Recipe]:
     Raises UserError if it is not such a file, or sets a field that all share.
     """
     try:
-        tables = tomllib.loads(path.read_text())
+        tables = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise UserError(f"cannot read {str(path)!r}: {error.strerror}") from error
     except ValueError as error:

@@ -73,7 +73,7 @@ def resume_point(
     path = workdir / "config.json"
     if path.exists():
         try:
-            before = json.loads(path.read_text())
+            before = json.loads(path.read_bytes())
             if not isinstance(before, dict):
                 raise ValueError("it is no config")
         except (OSError, ValueError, RecursionError) as error:

@@ -10,6 +10,7 @@ from jax_resnet import config, data
 from jax_resnet.checkpoint.history import Clock, RunInfo, installed_versions
 from jax_resnet.checkpoint.metadata import RunMetadata
 from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.text import printable
 from jax_resnet.training import image_sizes
 from jax_resnet.training.build import RunBuilder
 from jax_resnet.training.resume import ResumePoint
@@ -22,8 +23,8 @@ def new_metadata(
     """Returns the metadata of a new run, whose model has so many parameters."""
     settings = builder.settings
     info = RunInfo(
-        title=task.name,
-        command=task.command,
+        title=printable(task.name),
+        command=printable(task.command),
         started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         device=builder.devices.describe(),
         platform=platform.platform(),

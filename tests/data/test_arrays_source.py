@@ -63,6 +63,7 @@ def test_grey_arrays_that_are_split(tmp_path):
         ),
         ({"class_names": np.array(["a", "b"])}, "at least 3, as the labels go up to 2"),
         ({"class_names": np.array(["a", None, "c"])}, "cannot be read as one"),
+        ({"class_names": np.array(["a", "\ud800", "c"])}, "must be strings"),
         ({"test_images": np.zeros((5, 8, 8, 3), np.uint8)}, "has no 'test_labels'"),
         (
             {
