@@ -12,6 +12,10 @@ import uploads
 from classifier import HERE, Classifier
 
 _WAITING = '<p class="waiting">Send a picture, or click on an example.</p>'
+_ARGUMENTS = (
+    "The request does not fit. Its data is [image, fit]: the image is an uploaded file "
+    'or {"url": "data:image/png;base64,..."}, and fit is "crop" or "pad".'
+)
 _SET_OPACITY = "v => document.documentElement.style.setProperty('--map-opacity', v)"
 
 
@@ -31,6 +35,7 @@ def build(classifier: Classifier, *, max_queue: int, concurrency: int) -> gr.Blo
                 _evaluation_tab(*evaluation)
         with gr.Tab("The model"):
             _markdown(card.details(classifier))
+    _answer_wrong_arguments(demo)
     # Every API request is a session of 40 KB, and Gradio would keep the last 10,000.
     demo.state_session_capacity = 500
     return demo.queue(max_size=max_queue, api_open=False)
@@ -59,6 +64,8 @@ def _classify_tab(classifier: Classifier, concurrency: int) -> None:
     def predict(image: Path | bytes | None, fit: uploads.Fit) -> dict[str, Any]:
         if image is None:
             raise _error("There is no image. Upload one.")
+        if fit is None:
+            raise _error(_ARGUMENTS)
         with _errors_shown():
             return classifier(image, fit).as_dict()
 
@@ -146,6 +153,24 @@ def _errors_shown() -> Iterator[None]:
         yield
     except uploads.UnusableImageError as error:
         raise _error(str(error)) from error
+
+
+def _answer_wrong_arguments(demo: gr.Blocks) -> None:
+    """Answers arguments of another number or type with a sentence.
+
+    Gradio would log a traceback with the arguments in it, and answer nothing.
+    """
+    preprocess = demo.preprocess_data
+
+    async def preprocess_or_answer(*inputs: Any) -> list[Any]:
+        try:
+            return await preprocess(*inputs)
+        except Exception as error:
+            if isinstance(error, gr.Error) and not error.print_exception:
+                raise  # it is one of _error
+            raise _error(_ARGUMENTS) from error
+
+    demo.preprocess_data = preprocess_or_answer
 
 
 def _error(sentence: str) -> gr.Error:

@@ -23,9 +23,9 @@ def request(url, body=None):
         return error.code, error.read().decode(errors="replace")
 
 
-def post(address, image, fit="crop"):
+def post(address, *arguments):
     """Asks for a prediction."""
-    body = json.dumps({"data": [image, fit]}).encode()
+    body = json.dumps({"data": arguments}).encode()
     status, text = request(address + CALL, body)
     return status, json.loads(text)
 
@@ -35,9 +35,9 @@ def fetch(address, event):
     return request(f"{address}{CALL}/{event['event_id']}")[1]
 
 
-def ask(address, image, fit="crop"):
-    """Returns the prediction, or the text of the error."""
-    status, event = post(address, image, fit)
+def ask(address, *arguments):
+    """Returns the prediction of an image and a fit, or the text of the error."""
+    status, event = post(address, *arguments)
     assert status == 200, event
     text = fetch(address, event)
     content = json.loads(text.split("data: ")[-1])

@@ -50,19 +50,39 @@ def test_the_api_returns_the_models_probabilities(address, fit):
 
 
 def test_a_damaged_upload_gets_a_sentence(address):
-    answer = ask(address, data_url(EXAMPLE[:9000]))
+    answer = ask(address, data_url(EXAMPLE[:9000]), "crop")
     assert answer.startswith("This is not an image that can be read")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (data_url(EXAMPLE), "stretch"),
+        (data_url(EXAMPLE), None),
+        (data_url(EXAMPLE), ["crop"]),
+        (data_url(EXAMPLE),),
+        (),
+        ("apple.png", "crop"),
+        ({"url": 1}, "crop"),
+        ({}, "crop"),
+    ],
+    ids=lambda arguments: repr(arguments)[-20:],
+)
+def test_wrong_arguments_get_a_sentence_and_no_traceback(address, arguments, capfd):
+    answer = ask(address, *arguments)
+    assert "data is [image, fit]: " in answer and '"crop" or "pad"' in answer
+    assert capfd.readouterr().err == ""
+
+
 def test_arguments_that_are_no_uploads(address, folder):
-    assert "no image" in ask(address, None)
-    assert "/" not in str(ask(address, data_url(EXAMPLE), "stretch"))
+    assert "no image" in ask(address, None, "crop")
     for path in ("/etc/passwd", str(folder / "config.json")):
         assert request(f"{address}/gradio_api/file={path}")[0] in (403, 404)
-        error = ask(address, {"path": path, "meta": {"_type": "gradio.FileData"}})
+        image = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        error = ask(address, image, "crop")
         assert path not in str(error)
     image = {"path": address + "/healthz", "meta": {"_type": "gradio.FileData"}}
-    assert "Addresses are not fetched" in ask(address, image)
+    assert "Addresses are not fetched" in ask(address, image, "crop")
 
 
 def test_large_requests_are_refused(address):

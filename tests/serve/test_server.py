@@ -35,9 +35,9 @@ def held():
 
 def test_a_full_queue_refuses_politely(serving, held):
     with serving(held, "--max-queue=2", "--concurrency=1") as (_, address):
-        answers = [post(address, IMAGE)]
+        answers = [post(address, IMAGE, "crop")]
         time.sleep(0.5)  # the first one is now being processed
-        answers += [post(address, IMAGE) for _ in range(4)]
+        answers += [post(address, IMAGE, "crop") for _ in range(4)]
         assert [status for status, _ in answers] == [200, 200, 200, 503, 503]
         assert request(address + "/healthz")[0] == 200
         held.free.set()
@@ -47,7 +47,7 @@ def test_a_full_queue_refuses_politely(serving, held):
 
 def test_open_requests_are_answered_before_it_stops(serving, held):
     with serving(held) as (server, address), ThreadPoolExecutor(2) as threads:
-        event = post(address, IMAGE)[1]
+        event = post(address, IMAGE, "crop")[1]
         answer = threads.submit(fetch, address, event)
         time.sleep(0.5)  # the request is now open
         server.should_exit = True
