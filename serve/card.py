@@ -7,6 +7,7 @@ from classifier import Classifier
 
 from jax_resnet.data.labels import readable
 from jax_resnet.reporting.markdown import code, plain, table
+from jax_resnet.runtime.text import printable
 
 
 def headline(classifier: Classifier) -> str:
@@ -56,7 +57,7 @@ def evaluation(report: Mapping[str, Any]) -> str:
 def class_accuracies(report: Mapping[str, Any]) -> list[list[Any]]:
     """Returns a row for each class: name, number of images, accuracy."""
     return [
-        [readable(row["name"]), row["count"], _percent(row["accuracy"])]
+        [printable(readable(row["name"])), row["count"], _percent(row["accuracy"])]
         for row in report["per_class"]
         if row["accuracy"] is not None
     ]

@@ -71,6 +71,8 @@ def test_odd_pixels():
     animation = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert (read(animation) == [255, 0, 0]).all()
     assert read(encoded(frames[0]), (8, 8, 1)).shape == (8, 8, 1)
+    for fit in ("crop", "pad"):
+        assert (read(encoded(frames[0]), (8, 8, 4), fit) == [255, 0, 0, 255]).all()
 
 
 def make_png(width, height):
