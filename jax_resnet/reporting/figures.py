@@ -36,7 +36,9 @@ def caption(text: str, width: int, lines: int = 1) -> str:
 
     The width is in characters. Nothing in it is mathematics to matplotlib.
     """
-    shown = textwrap.wrap(printable(text), width, max_lines=lines, placeholder="…")
+    shown = textwrap.wrap(printable(text), width)
+    if len(shown) > lines:
+        shown[lines - 1 :] = [shown[lines - 1][: width - 1] + "…"]
     return "\n".join(shown).replace("$", r"\$")
 
 

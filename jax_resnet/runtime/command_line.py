@@ -12,6 +12,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from jax_resnet.runtime.errors import UserError
@@ -37,9 +38,7 @@ def run(main: Callable[[], int]) -> NoReturn:
     become one line on standard error and exit code 2. What standard output cannot
     encode, and what is not printable in a message, is escaped.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    _prepare_streams()
     # Forced, because importing absl has given the root logger a handler.
     logging.basicConfig(level=logging.WARNING, force=True)
     logging.getLogger().handlers[0].setFormatter(_MessageFormatter())
@@ -56,6 +55,15 @@ def run(main: Callable[[], int]) -> NoReturn:
     # An ordinary exit tears down libraries that XLA's threads may still be using, which
     # now and then ends in a crash.
     os._exit(code)
+
+
+def _prepare_streams() -> None:
+    for name in ("stdout", "stderr"):
+        if (stream := getattr(sys, name)) is None:  # it is closed, as by ``>&-``
+            nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+            setattr(sys, name, nowhere)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _exit_code(main: Callable[[], int]) -> int:

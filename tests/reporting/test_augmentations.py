@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from jax_resnet.reporting.augmentations import ImageViews, draw_augmentations
+from jax_resnet.reporting.figures import caption
 
 RNG = np.random.default_rng(0)
 
@@ -26,6 +27,13 @@ def contains(picture, panel):
     windows = np.lib.stride_tricks.sliding_window_view(picture, (*panel.shape[:2], 3))
     candidates = (windows[:, :, 0, 0, 0] == panel[0, 0]).all(-1)
     return any((windows[y, x, 0] == panel).all() for y, x in np.argwhere(candidates))
+
+
+def test_long_texts_are_cut():
+    assert caption("x" * 99, 5) == "xxxx…"
+    assert caption("one two three four", 7, lines=2) == "one two\nthree…"
+    assert caption("one two", 7) == "one two"
+    assert caption("", 7) == ""
 
 
 @pytest.mark.slow

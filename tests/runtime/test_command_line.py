@@ -1,3 +1,4 @@
+import io
 import os
 import re
 import sys
@@ -62,6 +63,14 @@ def test_a_variable_that_jax_refuses_is_one_line(outcome, monkeypatch):
     code, text = outcome(main)
     assert (code, text.count("\n")) == (2, 1)
     assert re.match(message, text)
+
+
+def test_output_is_escaped_or_goes_nowhere(outcome, monkeypatch):
+    ascii_only = io.TextIOWrapper(io.BytesIO(), "ascii")
+    for stream in (ascii_only, None):
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert outcome(lambda: print("ü 日") or 0)[0] == 0
+    assert ascii_only.buffer.getvalue() == b"\\xfc \\u65e5\n"
 
 
 def test_wrong_arguments_are_one_line(outcome):
