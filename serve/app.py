@@ -82,6 +82,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             help=f"{meaning}; default {default}",
         )
     options = parser.parse_args(arguments)
+    if not 0 <= options.port < 2**16:  # the operating system would cut it
+        raise UserError(f"--port must be from 0 to 65535, not {options.port}")
     for name in limits:
         if (value := getattr(options, name.replace("-", "_"))) < 1:
             raise UserError(f"--{name} must be at least 1, not {value}")
@@ -101,7 +103,7 @@ def bind(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-    except (OSError, OverflowError, UnicodeError) as error:  # of a name as "a..b"
+    except (OSError, UnicodeError) as error:  # of a name as "a..b"
         raise UserError(
             f"cannot listen on {host}:{port} ({getattr(error, 'strerror', error)}): "
             "choose another --host or --port"

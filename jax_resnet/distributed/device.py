@@ -133,16 +133,22 @@ def cache_compilations(directory: str, device: jax.Device) -> None:
     ``$JAX_COMPILATION_CACHE_DIR``, or else ``$XDG_CACHE_HOME/jax_resnet/xla``.
     """
     default = cache_folder() / "xla" / device.platform
-    path = Path(directory or jax.config.jax_compilation_cache_dir or default)
+    chosen = directory or jax.config.jax_compilation_cache_dir or str(default)
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        # JAX never replaces a program that it could not write completely.
-        is_full = shutil.disk_usage(path).free < _CACHE_BYTES
-        if is_full or not os.access(path, os.W_OK):
-            raise OSError(f"{path} cannot be written")
+        if "://" not in chosen:  # a bucket, which JAX reaches itself
+            _check_room(Path(chosen))
     except OSError as error:
         _log.info("no cache of compiled programs: %s", error)
         jax.config.update("jax_compilation_cache_dir", None)
         return
-    jax.config.update("jax_compilation_cache_dir", str(path))
+    jax.config.update("jax_compilation_cache_dir", chosen)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _check_room(folder: Path) -> None:
+    """Makes a folder for compiled programs; raises OSError if it cannot take them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # JAX never replaces a program that it could not write completely.
+    is_full = shutil.disk_usage(folder).free < _CACHE_BYTES
+    if is_full or not os.access(folder, os.W_OK):
+        raise OSError(f"{folder} cannot be written")

@@ -15,6 +15,8 @@ def test_compilations_are_cached_where_they_can_be(tmp_path, restored):
     folder, file = tmp_path / "new" / "cache", tmp_path / "file"
     device.cache_compilations(str(folder), device.current())
     assert jax.config.jax_compilation_cache_dir == str(folder)
+    device.cache_compilations("gs://bucket/cache", device.current())
+    assert jax.config.jax_compilation_cache_dir == "gs://bucket/cache"
     file.write_text("")
     device.cache_compilations(str(file), device.current())
     assert jax.config.jax_compilation_cache_dir is None

@@ -124,6 +124,8 @@ def test_starts_that_are_refused(main, address, folder, tmp_path):
         main([f"--port={port}"])
     with pytest.raises(UserError, match=r"cannot listen on a\.\.b"):
         main(["--host=a..b"])
+    with pytest.raises(UserError, match="--port must be"):
+        main(["--port=65536"])
     with pytest.raises(UserError, match="--max-queue must be"):
         main(["--max-queue=0"])
 
