@@ -10,13 +10,15 @@ trees and of itself. Loading a checkpoint executes nothing.
 import contextlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+import tensorstore
 from orbax.checkpoint import v1 as ocp
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
@@ -72,8 +74,8 @@ class Checkpoint:
         package wrote it.
         """
         try:
-            with own_context():
-                metadata = ocp.checkpointables_metadata(path).custom_metadata
+            with _own_context(), plain_path(path) as plain:
+                metadata = ocp.checkpointables_metadata(plain).custom_metadata
             digest = metadata["digests"].pop("metadata")
             if digest != digest_json(metadata):
                 raise ValueError("the digest of the metadata differs")
@@ -91,8 +93,8 @@ class Checkpoint:
         Raises DamagedCheckpointError if it is not what was saved.
         """
         try:
-            with own_context():
-                tree = ocp.load(self.path, checkpointable_name=name)
+            with _own_context(), plain_path(self.path) as plain:
+                tree = ocp.load(plain, checkpointable_name=name)
             if digest_arrays(tree) != self.metadata["digests"][name]:
                 raise ValueError("the digest of the arrays differs")
         except Exception as error:
@@ -126,7 +128,41 @@ def check_version(what: str, version: int) -> None:
         )
 
 
-def own_context() -> ocp.Context:
+def check_saved(step: Path, names: Mapping[str, Collection[str]]) -> None:
+    """Checks that a step can be read, with arrays of these names in each tree.
+
+    The stored bytes are read, and not decoded, which takes 30 ms for a ResNet-56 where
+    :meth:`Checkpoint.verify` takes a second. Raises OSError or ValueError if something
+    is missing or cut off.
+    """
+    for file in ("_CHECKPOINT_METADATA", *(f"{tree}/_METADATA" for tree in names)):
+        json.loads((step / file).read_bytes())
+    for tree, expected in names.items():
+        base = {"driver": "file", "path": f"{step / tree}/"}
+        stored = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
+        reads = {key: stored.read(key) for key in stored.list().result()}
+        found = {key.decode().partition("/")[0] for key in reads}
+        if found != set(expected) or any(
+            read.result().state != "value" for read in reads.values()
+        ):
+            raise OSError(f"it cannot be read back: arrays of {tree} are missing")
+
+
+@contextlib.contextmanager
+def plain_path(folder: Path) -> Iterator[Path]:
+    """Gives a folder another path, in which nothing has a meaning to orbax.
+
+    Orbax and its storage read signs such as ``[``, ``*`` or a backslash, wherever in a
+    path they are, as patterns or separators, and then save something else in silence.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def _own_context() -> ocp.Context:
     """Makes orbax act for this process alone, even where several train together.
 
     The first process saves the whole state, and each process restores it.

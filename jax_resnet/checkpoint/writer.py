@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 from orbax.checkpoint import v1 as ocp
 
 from jax_resnet.checkpoint.digests import digest_arrays, digest_json
@@ -15,7 +16,9 @@ from jax_resnet.checkpoint.store import (
     FORMAT_VERSION,
     Metrics,
     Tree,
+    check_saved,
     directory,
+    plain_path,
     rank,
     saved_steps,
 )
@@ -40,8 +43,12 @@ class CheckpointWriter:
         context = ocp.Context()
         context.asynchronous.create_directories_asynchronously = False
         self._workdir = workdir
+        self._resources = contextlib.ExitStack()
+        self._root = directory(workdir)
+        self._root.mkdir(parents=True, exist_ok=True)
+        self._plain_root = self._resources.enter_context(plain_path(self._root))
         self._checkpointer = ocp.training.Checkpointer(
-            directory(workdir),
+            self._plain_root,
             context=context,
             save_decision_policy=decisions.FixedIntervalPolicy(1),
             preservation_policy=policies.AnyPreservationPolicy(
@@ -50,6 +57,7 @@ class CheckpointWriter:
         )
         self._pending: Any = None
         self._step = 0
+        self._names: dict[str, set[str]] = {}  # of the arrays in each tree
         _silence_threads()
 
     def save(
@@ -80,11 +88,11 @@ class CheckpointWriter:
         contents["digests"]["metadata"] = digest_json(contents)
         size = sum(a.nbytes for tree in trees.values() for a in tree.values())
         self._step = step
+        self._names = {name: set(tree) for name, tree in trees.items()}
         with self._failures_explained():
             # Orbax waits five minutes for a missing directory, and its threads print
             # tracebacks when the disk is full.
-            root = directory(self._workdir)
-            if shutil.disk_usage(root).free < 2 * size + 2**20:
+            if shutil.disk_usage(self._root).free < 2 * size + 2**20:
                 raise OSError("no space left on the disk")
             self._pending = self._checkpointer.save_checkpointables_async(
                 step,
@@ -99,12 +107,14 @@ class CheckpointWriter:
     def wait(self) -> None:
         """Waits until the last save is complete.
 
-        Raises UserError if it failed.
+        Raises UserError if it failed, or cannot be read back.
         """
         pending, self._pending = self._pending, None
         if pending is not None:
             with self._failures_explained():
                 pending.result()
+                if jax.process_index() == 0:  # which alone has saved
+                    check_saved(self._plain_root / str(self._step), self._names)
 
     def close(self) -> None:
         """Completes the last save, and releases orbax's threads.
@@ -114,7 +124,7 @@ class CheckpointWriter:
         try:
             self.wait()
         finally:
-            with self._failures_explained():
+            with self._resources, self._failures_explained():
                 self._checkpointer.close()
 
     @contextlib.contextmanager
@@ -124,6 +134,7 @@ class CheckpointWriter:
         # Each layer of orbax and its storage raises errors of its own.
         except Exception as error:
             text = " ".join(str(error).split())
+            text = text.replace(str(self._plain_root), str(self._root))
             if "no space left on" in text.lower():
                 text = "no space left on the disk"
             raise UserError(

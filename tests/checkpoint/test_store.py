@@ -1,12 +1,15 @@
+import contextlib
 import json
+import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from jax_resnet.checkpoint import store
+from jax_resnet.checkpoint import store, writer
 from jax_resnet.checkpoint.writer import CheckpointWriter
 from jax_resnet.runtime.errors import UserError
 
@@ -91,6 +94,38 @@ def test_a_step_that_is_saved_again_is_replaced(workdir):
     save(writer, 6, 0.9)
     writer.close()
     assert_sound(workdir, "best", 6)
+
+
+@pytest.mark.parametrize("name", ["[1]", "a\\b ** {x}?\n", "logs:/\udcff"])
+def test_a_folder_may_have_any_name(tmp_path, name):
+    workdir = tmp_path / name / "run"
+    writer = CheckpointWriter(workdir)
+    save(writer, 1, 0.5)
+    writer.close()
+    assert_sound(workdir, "best", 1)
+    assert store.find_damaged(workdir) == []
+
+
+def test_a_save_that_orbax_loses_in_silence_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "plain_path", contextlib.nullcontext)
+    lossy = CheckpointWriter(tmp_path / "[1]")
+    save(lossy, 1, 0.5)
+    with pytest.raises(UserError, match="step 1: it cannot be read back: arrays of"):
+        lossy.close()
+
+
+FILES = ["_CHECKPOINT_METADATA", "*/_METADATA", "*/manifest.ocdbt", "*/d/*"]
+
+
+@pytest.mark.parametrize("pattern", FILES)
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: os.truncate(path, 20)])
+def test_a_save_with_a_file_missing_or_cut_off_is_noticed(workdir, pattern, damage):
+    step = store.directory(workdir) / "6"
+    names = {tree: set(arrays) for tree, arrays in trees(6).items()}
+    store.check_saved(step, names)
+    damage(max(step.glob(pattern), key=lambda path: path.stat().st_size))
+    with pytest.raises((OSError, ValueError)):
+        store.check_saved(step, names)
 
 
 @pytest.mark.slow
