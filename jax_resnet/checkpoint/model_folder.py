@@ -90,7 +90,7 @@ def read(folder: Path) -> StoredModel:
             raise ValueError("the digest differs")
         config = _CONFIG.validate_python(values, strict=True)
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise _damaged(folder, CONFIG) from error
+        raise _damaged(folder, CONFIG, error) from error
     check_version(f"model {str(folder)!r}", config["format_version"])
     try:
         weights = (folder / WEIGHTS).read_bytes()
@@ -98,13 +98,15 @@ def read(folder: Path) -> StoredModel:
             raise ValueError("the digest differs")
         tensors = safetensors.numpy.load(weights)
     except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise _damaged(folder, WEIGHTS) from error
+        raise _damaged(folder, WEIGHTS, error) from error
     arrays = {_PREFIX + name: array for name, array in tensors.items()}
     metadata = RunMetadata.from_json(config["run"])
     return StoredModel(metadata, arrays, config["step"], config["temperature"])
 
 
-def _damaged(folder: Path, name: str) -> UserError:
+def _damaged(folder: Path, name: str, error: Exception) -> UserError:
+    if isinstance(error, PermissionError):
+        return UserError(f"cannot read {str(folder / name)!r}: {error.strerror}")
     return UserError(
         f"model {str(folder)!r} is damaged, in {name}: export or download it again"
     )

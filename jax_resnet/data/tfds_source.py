@@ -69,12 +69,15 @@ class TfdsSource(Source):
     def _read_records(self, path: Path, length: int) -> Iterator[bytes]:
         """Yields the records of a file, whose hashes ArrayRecord stores and checks."""
         try:
-            reader = ArrayRecordReader(str(path))
+            with path.open("rb"):  # whose error tells what the reader's does not
+                reader = ArrayRecordReader(str(path))
             if reader.num_records() != length:
                 raise ValueError(f"it does not hold {length} records")
             for start in range(0, length, _BATCH):
                 yield from reader.read(start, min(start + _BATCH, length))
             reader.close()
+        except PermissionError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}") from error
         except _DAMAGE as error:
             reason = str(error).partition(";")[0]
             raise UserError(

@@ -58,6 +58,15 @@ def test_damage_is_noticed(folder, name, damage):
         model_folder.read(folder)
 
 
+def test_what_may_not_be_read_is_not_damaged(folder, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(model_folder.Path, "read_bytes", refuse)
+    with pytest.raises(UserError, match=r"cannot read .*config\.json': Permission den"):
+        model_folder.read(folder)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -48,6 +48,14 @@ def test_damaged_metadata(copy):
         refused(message, data_dir=str(folder))
 
 
+def test_files_of_others_are_not_damaged(copy, monkeypatch):
+    def refuse(path, mode):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tfds_source.Path, "open", refuse)
+    refused(r"cannot read .*array_record.*: Permission denied$", data_dir=str(copy[0]))
+
+
 def test_what_is_not_understood_need_not_be_deleted(copy, tmp_path, monkeypatch):
     folder, _ = copy
     monkeypatch.setattr(tfds_source.Image, "open", None)
