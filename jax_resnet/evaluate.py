@@ -10,7 +10,7 @@ from typing import Any
 
 from jax_resnet.runtime.command_line import Parser, run
 from jax_resnet.runtime.errors import UserError
-from jax_resnet.runtime.files import write_atomically
+from jax_resnet.runtime.files import is_writable, write_atomically
 from jax_resnet.runtime.text import say
 
 
@@ -20,11 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.batch_size is not None and options.batch_size < 1:
         raise UserError(f"--batch-size must be at least 1, not {options.batch_size}")
     output = options.output or _default_output(options)
-    is_writable = os.access(output if output.exists() else output.parent, os.W_OK)
-    if options.output and not is_writable:
+    if options.output and not is_writable(output):
         raise UserError(f"cannot write {output}: name another file with --output")
     content, page, pictures = _evaluate(options, output.stem)
-    if not is_writable:
+    if not is_writable(output):
         say(f"not written, as {output.parent} is read-only: use --output")
         return 0
     write_atomically(output, (json.dumps(content, indent=2) + "\n").encode())
@@ -108,9 +107,7 @@ def _parser() -> Parser:
         nargs="+",
         help="a run directory or an exported folder; several are compared",
     )
-    parser.add_argument(
-        "--checkpoint", default="best", help="best (the default), latest or a step"
-    )
+    parser.add_checkpoint()
     parser.add_argument(
         "--split",
         default="test",

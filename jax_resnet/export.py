@@ -22,9 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parse(arguments)
+    _check_places(options)
     if options.format == "onnx":
         require("onnx", "onnxruntime", extra="export")
-    check_free(options.output)
     # These take seconds, so the arguments are checked before.
     from jax_resnet.distributed import device
     from jax_resnet.formats import convert, space
@@ -49,6 +49,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _check_places(options: argparse.Namespace) -> None:
+    """Raises UserError if there is nothing to read, or the output cannot be it."""
+    check_free(options.output)
+    if options.format == "pytorch" and options.output.suffix != ".safetensors":
+        raise UserError("--output of --format pytorch must end in .safetensors")
+    if options.workdir and not options.workdir.is_dir():
+        raise UserError(
+            f"no folder {str(options.workdir)!r}: give a run directory or an exported "
+            "folder"
+        )
+    if options.from_pytorch and not options.from_pytorch.is_file():
+        raise UserError(
+            f"no file {str(options.from_pytorch)!r}: give a state_dict of PyTorch"
+        )
+
+
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="python -m jax_resnet.export",
@@ -67,9 +83,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--format", choices=FORMATS)
     parser.add_argument("--output", required=True, type=Path, help="must not exist")
-    parser.add_argument(
-        "--checkpoint", default="best", help="best (the default), latest or a step"
-    )
+    parser.add_checkpoint()
     parser.add_argument(
         "--data", metavar="NAME", help="with --from-pytorch: the model's data set"
     )

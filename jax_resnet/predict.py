@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jax_resnet.runtime.command_line import Parser, run
 from jax_resnet.runtime.errors import UserError
-from jax_resnet.runtime.files import write_atomically
+from jax_resnet.runtime.files import is_writable, write_atomically
 from jax_resnet.runtime.text import printable
 
 if TYPE_CHECKING:  # it takes seconds
@@ -33,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for path in options.files:
         if not path.is_file():
             raise UserError(f"{str(path)!r} is no file: name pictures")
+    if options.json and not is_writable(options.json):
+        raise UserError(f"cannot write {options.json}: name another file with --json")
     # These take seconds, so the arguments are checked before.
     from jax_resnet.checkpoint.best_run import most_accurate_run
     from jax_resnet.distributed import device
@@ -99,9 +101,7 @@ def _parser() -> Parser:
         help="a run directory or an exported folder (default: the most accurate one in "
         "results/)",
     )
-    parser.add_argument(
-        "--checkpoint", default="best", help="best (the default), latest or a step"
-    )
+    parser.add_checkpoint()
     parser.add_argument(
         "--fit",
         choices=("crop", "pad"),

@@ -58,9 +58,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="a run directory or an exported folder; default: the model beside the "
         "app, or the most accurate one in results/",
     )
-    parser.add_argument(
-        "--checkpoint", default="best", help="best (the default), latest or a step"
-    )
+    parser.add_checkpoint()
     parser.add_argument(
         "--host", default=os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
     )

@@ -98,6 +98,8 @@ def test_a_wrong_file_is_not_kept(folder, tmp_path, monkeypatch, name):
         (["--format=safetensors", "--data=cifar100"], "--data is for --from-pytorch"),
         (["--format=safetensors", "--checkpoint=8"], "holds one model, of step 9"),
         (["--format=pytorch"], r"must end in \.safetensors"),
+        (["--format=pytorch", "--checkpoint=lst"], "latest or a step, not 'lst'"),
+        (["--format=onnx", "--workdir=nowhere"], "no folder 'nowhere'"),
     ],
 )
 def test_invalid_arguments(folder, tmp_path, options, message):
@@ -134,6 +136,8 @@ def test_an_import_can_be_exported_again(tmp_path):
     [
         (10, [], "--from-pytorch needs --data"),
         (10, ["--data=synthetic", "--format=onnx"], "writes a folder of --format"),
+        (10, ["--data=synthetic", "--from-pytorch=x.pt"], "no file 'x.pt'"),
+        (7, ["--data=sinthetic"], "did you mean 'synthetic'"),
         (7, ["--data=synthetic"], "has 7 classes.*synthetic has 10"),
     ],
 )

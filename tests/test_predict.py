@@ -40,5 +40,7 @@ def test_files_that_are_no_pictures(tiny, finished, tmp_path):
     assert f"{apple}: " in result.stdout  # the others are answered
     assert result.returncode == 2
     assert "1 of 2 files could not be read: '" in result.stderr
+    unwritable = run_here(tiny, finished, *words, "--json=.", module="predict")
+    assert_one_line(unwritable, r"cannot write \.: name another file")
     missing = run_here(tiny, finished, str(tmp_path / "none.png"), module="predict")
     assert_one_line(missing, "none.png' is no file")

@@ -52,8 +52,8 @@ def import_pytorch(
     The metadata will name the command. Raises UserError if the file is none, or does
     not fit the data set.
     """
-    architecture, arrays = pytorch.read(path)
     info = data.describe(name, data_dir=data_dir).info
+    architecture, arrays = pytorch.read(path)
     found = architecture["num_classes"], architecture["in_channels"]
     if found != (info.num_classes, info.image_shape[-1]):
         raise UserError(

@@ -50,13 +50,12 @@ def to_torch(arrays: Mapping[str, np.ndarray], *, step: int) -> dict[str, np.nda
 def from_torch(
     tensors: Mapping[str, np.ndarray],
 ) -> tuple[Architecture, dict[str, np.ndarray]]:
-    """Converts a ``state_dict`` to a model. A prefix ``module.`` is dropped.
+    """Converts a ``state_dict`` to a model.
 
     Returns the architecture, from the shapes, and float32 arrays by dotted name, whose
     shapes :class:`~jax_resnet.predictor.Predictor` checks. Raises UserError if a tensor
     is missing or superfluous, or has no floats.
     """
-    tensors = {name.removeprefix("module."): array for name, array in tensors.items()}
     first = [re.match(r"layer1\.(\d{1,3})\.", name) for name in tensors]
     per_stage = max((int(match[1]) + 1 for match in first if match), default=1)
     names = dict(_names(per_stage))

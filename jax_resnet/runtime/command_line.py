@@ -26,6 +26,15 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings: object):
         super().__init__(allow_abbrev=False, **settings)  # type: ignore[arg-type]
 
+    def add_checkpoint(self) -> None:
+        """Adds the option ``--checkpoint`` of the commands that open a model."""
+        self.add_argument(
+            "--checkpoint",
+            default="best",
+            type=_checkpoint,
+            help="best (the default), latest or a step",
+        )
+
     def error(self, message: str) -> NoReturn:
         """Raises UserError."""
         raise UserError(f"{message}; see {self.prog} --help")
@@ -94,6 +103,12 @@ def _exit_code(main: Callable[[], int]) -> int:
             "out of memory: use a smaller batch or model; training takes a batch in "
             "parts with --config.train.accumulation"
         )
+
+
+def _checkpoint(text: str) -> str:
+    if text not in ("best", "latest") and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"best, latest or a step, not {text!r}")
+    return text
 
 
 def parse_seeds(text: str) -> list[int]:

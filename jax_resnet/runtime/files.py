@@ -43,6 +43,13 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
 
 
+def is_writable(path: Path) -> bool:
+    """Returns whether a file can be written, as far as can be seen before."""
+    return not path.is_dir() and os.access(
+        path if path.exists() else path.parent, os.W_OK
+    )
+
+
 @contextlib.contextmanager
 def write_errors_explained(path: Path) -> Iterator[None]:
     """Turns an OSError into a UserError that names the file."""

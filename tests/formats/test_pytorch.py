@@ -1,5 +1,6 @@
 """PyTorch's network of the same names is in ``benchmarks``."""
 
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from format_fixtures import make_predictor, random_images, same_arrays
 from safetensors.numpy import load_file, save_file
 
 from jax_resnet.formats import pytorch
+from jax_resnet.formats.pytorch_names import to_torch
 from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.errors import UserError
 
@@ -23,6 +25,10 @@ def torch_logits(torch, network, predictor, images):
     x = ((images / 255 - mean) / std).astype(np.float32).transpose(0, 3, 1, 2)
     with torch.no_grad():
         return network.eval()(torch.from_numpy(x)).numpy()
+
+
+def arrays_of(predictor):
+    return predictor.params | predictor.batch_stats
 
 
 def imported(path, like):
@@ -55,14 +61,81 @@ def test_a_file_of_pytorch_is_imported(torch, tmp_path):
 
     torch.manual_seed(0)
     network = ResNet(8, 3)
-    tensors = {f"module.{k}": v for k, v in network.state_dict().items()}
-    torch.save({"state_dict": tensors, "epoch": 3}, tmp_path / "model.pth")
+    tensors = {f"_orig_mod.{k}": v for k, v in network.state_dict().items()}
+    optimizer = torch.optim.SGD(network.parameters(), 0.1, 0.9).state_dict()
+    saved = {"model": tensors, "optimizer": optimizer, "args": Namespace(lr=0.1)}
+    torch.save(saved, tmp_path / "model.pth")
     predictor = imported(tmp_path / "model.pth", make_predictor())
     images = random_images(predictor)
     expected = torch_logits(torch, network, predictor, images)
     np.testing.assert_allclose(predictor.logits(images), expected, atol=1e-4, rtol=0)
     torch.save(network.to(torch.bfloat16).state_dict(), tmp_path / "half.pt")
     _, arrays = pytorch.read(tmp_path / "half.pt")
+    assert {array.dtype for array in arrays.values()} == {np.dtype(np.float32)}
+
+
+def prefixed(prefix, tensors):
+    return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize(
+    ("wrap", "place"),
+    [
+        (lambda t: {**t, "epoch": 3}, ""),
+        (lambda t: {"net": t, "acc": 93.1, "epoch": 3}, "net"),
+        (lambda t: {"model_state_dict": t, "loss": np.ones(())}, "model_state_dict"),
+        (lambda t: {"ema_state_dict": t}, "ema_state_dict"),
+        (lambda t: {"checkpoint": {"state_dict": t}}, "checkpoint.state_dict"),
+        (lambda t: prefixed("_orig_mod.module.", t), "_orig_mod.module"),
+        (lambda t: prefixed("module._orig_mod.", t), "module._orig_mod"),
+        (lambda t: {"state_dict": prefixed("model.", t)}, "state_dict.model"),
+        (lambda t: {**prefixed("module.", t), "n_averaged": np.ones(())}, "module"),
+        (lambda t: {n: a for n, a in t.items() if "num_batches" not in n}, ""),
+    ],
+)
+def test_a_network_is_found_wherever_it_lies(monkeypatch, capsys, wrap, place):
+    tensors = to_torch(expected_arrays := arrays_of(make_predictor()), step=1)
+    monkeypatch.setattr(pytorch, "_read_torch", lambda path: wrap(tensors))
+    _, arrays = pytorch.read(Path("theirs.pt"))
+    found = {name.split(".", 2)[2]: array for name, array in arrays.items()}
+    assert found.keys() == expected_arrays.keys()
+    for name, array in expected_arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+    printed = capsys.readouterr().out
+    assert (f"the network is {place!r}" in printed) == bool(place)
+    assert ("left out, beside the network: 'n_averaged'" in printed) == (
+        place == "module"
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrap", "message"),
+    [
+        (
+            lambda t: {"state_dict": t, "state_dict_ema": t},
+            "2 networks, 'state_dict' and 'state_dict_ema': save",
+        ),
+        (
+            lambda t: prefixed("student.", t) | prefixed("teacher.", t),
+            "'student' and 'teacher'",
+        ),
+        (lambda t: {"state_dict": {}}, "no tensor 'layer1.0.conv1.weight'"),
+        (lambda t: [t], "not a state_dict"),
+        (lambda t: {**t, "norm.mean": np.ones(3)}, "'norm.mean' has no place"),
+    ],
+)
+def test_no_network_and_several_are_refused(monkeypatch, wrap, message):
+    tensors = to_torch(arrays_of(make_predictor()), step=1)
+    monkeypatch.setattr(pytorch, "_read_torch", lambda path: wrap(tensors))
+    with pytest.raises(UserError, match=message):
+        pytorch.read(Path("theirs.pt"))
+
+
+def test_half_precision(tmp_path):
+    tensors = to_torch(arrays_of(make_predictor()), step=1)
+    half = {n: a.astype("bfloat16") if a.ndim else a for n, a in tensors.items()}
+    save_file(half, path := tmp_path / "half.safetensors")
+    _, arrays = pytorch.read(path)
     assert {array.dtype for array in arrays.values()} == {np.dtype(np.float32)}
 
 
@@ -114,22 +187,18 @@ class Hostile:
 def test_hostile_and_other_pickles(torch, tmp_path):
     path = tmp_path / "model.pt"
     torch.save({"conv1.weight": Hostile(tmp_path / "run")}, path)
-    with pytest.raises(UserError, match="more than tensors"):
+    with pytest.raises(UserError, match="more than tensors, a getattr"):
         pytorch.read(path)
     assert not (tmp_path / "run").exists()
-    torch.save([1, 2], path)
-    with pytest.raises(UserError, match="not a state_dict"):
+    torch.save(torch.nn.Linear(2, 2), path)
+    with pytest.raises(UserError, match=r"torch\.nn\..*Linear: load it where"):
         pytorch.read(path)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="it is damaged"):
         pytorch.read(path)
 
 
-def test_models_and_names_that_cannot_be_exported(tmp_path):
+def test_models_that_cannot_be_exported(tmp_path):
     with pytest.raises(UserError, match=r"model\.shortcut=projection"):
         pytorch.write(make_predictor(shortcut="pad"), tmp_path / "model.safetensors")
-    with pytest.raises(UserError, match=r"must end in \.safetensors"):
-        pytorch.write(make_predictor(), tmp_path / "model.bin")
-    with pytest.raises(UserError, match="no file"):
-        pytorch.read(tmp_path / "model.pt")
     assert list(tmp_path.iterdir()) == []
