@@ -1,6 +1,7 @@
 """Trains a model: ``python -m jax_resnet.train --config resnet56``."""
 
 import argparse
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from jax_resnet import config
 from jax_resnet.runtime.command_line import Parser, parse_seeds, run
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.signals import Interrupt
+
+_ADDRESS = re.compile(r"([\w.-]+|\[[\da-f:.]+\]):\d{1,5}", re.I)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,6 +60,12 @@ def _check_processes(
     address = options.coordinator, options.num_processes, options.process_id
     if len({part is None for part in address}) > 1:
         raise UserError("--coordinator, --num-processes and --process-id go together")
+    # JAX would try for minutes to reach what is no address, and then abort.
+    if options.coordinator and not _ADDRESS.fullmatch(options.coordinator):
+        raise UserError(
+            "--coordinator must be HOST:PORT such as host0:1234, not "
+            f"{options.coordinator!r}"
+        )
     options.distributed |= options.coordinator is not None
     if options.seeds is not None and options.distributed:
         raise UserError("--seeds is for one process: start a run for each seed")

@@ -1,6 +1,7 @@
 """The training command on a tiny run: its directory, other models, refusals."""
 
 import json
+import shlex
 import shutil
 
 import numpy as np
@@ -58,9 +59,12 @@ def test_results_do_not_depend_on_the_size_of_calls_or_jaxs_settings(
     tiny, finished, tmp_path
 ):
     with jax_settings_restored(UNUSUAL):
-        result = run_here(tiny, tmp_path / "run", "--config.train.steps_per_call=5")
+        workdir = tmp_path / "a user's run"
+        result = run_here(tiny, workdir, "--config.train.steps_per_call=5")
     assert result.returncode == 0, result.stderr
-    assert_same_run(tmp_path / "run", finished)
+    assert_same_run(workdir, finished)
+    command = shlex.join(["jax_resnet.evaluate", "--workdir", str(workdir)])
+    assert result.stdout.endswith(f"python -m {command}\n")
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def find(kind: str) -> jax.Device:
     The kind is ``"gpu"``, ``"cpu"``, or ``"auto"`` for a GPU if there is one. Raises
     UserError if there is no such device.
     """
-    _check_xla_flags()
+    check_xla_flags()
     if kind == "cpu":
         jax.config.update("jax_platforms", "cpu")
     try:
@@ -50,7 +50,7 @@ def find(kind: str) -> jax.Device:
 
 
 @functools.cache
-def _check_xla_flags() -> None:
+def check_xla_flags() -> None:
     """Raises UserError for ``XLA_FLAGS`` with which XLA would end this process."""
     if "XLA_FLAGS" in os.environ:
         parse = [sys.executable, "-c", "from jaxlib import _jax; _jax.CompileOptions()"]

@@ -11,6 +11,14 @@ def test_devices_that_are_not_there(kind):
         device.select(kind)
 
 
+@pytest.mark.slow
+def test_flags_with_which_xla_would_end_the_process(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_nonsense=1")
+    device.check_xla_flags.cache_clear()
+    with pytest.raises(UserError, match="Unknown flag in XLA_FLAGS: --xla_nonsense=1"):
+        device.find("auto")
+
+
 def test_compilations_are_cached_where_they_can_be(tmp_path, restored):
     folder, file = tmp_path / "new" / "cache", tmp_path / "file"
     device.cache_compilations(str(folder), device.current())
