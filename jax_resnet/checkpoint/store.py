@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ from jax_resnet.runtime.errors import UserError
 FORMAT_VERSION = 1
 TREES = ("model", "training")
 Tree = dict[str, np.ndarray]
+_PLAIN = re.compile(r"[\w/. ,+=@-]+")  # paths that mean only themselves to orbax
+_OPEN_FOLDERS = Path("/proc/self/fd")
 _log = logging.getLogger(__name__)
 
 
@@ -150,14 +153,23 @@ def check_saved(step: Path, names: Mapping[str, Collection[str]]) -> None:
 
 @contextlib.contextmanager
 def plain_path(folder: Path) -> Iterator[Path]:
-    """Gives a folder another path, in which nothing has a meaning to orbax.
+    """Gives a folder a path in which nothing has a meaning to orbax.
 
     Orbax and its storage read signs such as ``[``, ``*`` or a backslash, wherever in a
     path they are, as patterns or separators, and then save something else in silence.
+    Linux has another path for every open folder. Raises UserError where there is none.
     """
+    if _PLAIN.fullmatch(str(folder)):
+        yield folder
+        return
+    if not _OPEN_FOLDERS.is_dir():
+        raise UserError(
+            f"a run cannot be in {str(folder)!r}: its path may have letters, digits, "
+            "spaces, and the signs . , _ + = @ - alone"
+        )
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        yield Path(f"/proc/self/fd/{descriptor}")
+        yield _OPEN_FOLDERS / str(descriptor)
     finally:
         os.close(descriptor)
 

@@ -106,6 +106,13 @@ def test_a_folder_may_have_any_name(tmp_path, name):
     assert store.find_damaged(workdir) == []
 
 
+def test_other_systems_than_linux_need_a_plain_path(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "_OPEN_FOLDERS", tmp_path / "none")
+    CheckpointWriter(tmp_path / "a run, größer").close()
+    with pytest.raises(UserError, match="its path may have letters"):
+        CheckpointWriter(tmp_path / "[1]")
+
+
 def test_a_save_that_orbax_loses_in_silence_is_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "plain_path", contextlib.nullcontext)
     lossy = CheckpointWriter(tmp_path / "[1]")
