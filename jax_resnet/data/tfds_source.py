@@ -170,10 +170,12 @@ def open_prepared(name: str, data_dir: Path) -> TfdsSource | None:
     # Damaged JSON makes TFDS and protobuf raise nearly anything.
     except Exception as error:
         place, reason = data_dir / parsed[1], type(error).__name__
-        if parsed[1] not in prepare.NAMES:  # another program wrote it, for itself
+        is_of_others = parsed[1] not in prepare.NAMES  # another program wrote it
+        if is_of_others or isinstance(error, OSError | ImportError | MemoryError):
+            detail = (str(error).strip().splitlines() or [""])[0][:200]
             raise UserError(
-                f"the metadata in {place} cannot be read ({reason}): prepare {name} "
-                "again, with this version of tensorflow_datasets, or in another folder"
+                f"the metadata in {place} cannot be read ({reason}: {detail}): prepare "
+                f"{name} again with this version of tensorflow_datasets, or elsewhere"
             ) from error
         raise UserError(
             f"the metadata in {place} is damaged ({reason}): delete that folder and "
