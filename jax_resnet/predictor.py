@@ -37,7 +37,7 @@ class Predictor:
 
     :meth:`open` makes one from a run directory or an exported folder.
     :meth:`predict`, :meth:`logits` and :meth:`explain` take a NumPy or JAX array of any
-    number of images, uint8 from 0 to 255, and normalise them as training did. For
+    number of images, uint8 from 0 to 255, RGB, and normalise them as training did. For
     anything else they raise UserError, which says what to do.
 
     Args:
@@ -47,7 +47,8 @@ class Predictor:
         source: the directory that the model was read from.
 
     Raises:
-        UserError: if the arrays do not fit the architecture.
+        UserError: if the arrays do not fit the architecture, or the batch size is less
+            than 1.
     """
 
     @fixed_settings()
@@ -58,6 +59,8 @@ class Predictor:
         batch_size: int | None = None,
         source: Path | None = None,
     ):
+        if batch_size is not None and batch_size < 1:
+            raise UserError(f"batch_size must be at least 1, not {batch_size}")
         self.stored = stored
         self.metadata = stored.metadata
         self.info = stored.metadata.dataset  # that the model was trained on
@@ -146,14 +149,23 @@ class Predictor:
     def probabilities(
         self, images: UInt8[Array, "n h w c"]
     ) -> Float32[Array, "n classes"]:
-        """Computes what :meth:`predict` does, under JAX transformations."""
+        """Computes what :meth:`predict` does, under JAX transformations.
+
+        Raises UserError if the images are not the model's.
+        """
+        if images.dtype != jnp.uint8:
+            raise UserError(f"images are {images.dtype}: give uint8 from 0 to 255")
+        _check_shape(images.shape, self.info.image_shape)
         return jax.nn.softmax(self._logits(images) / self.temperature)
 
     def forward(self, images: Float32[Array, "n h w c"]) -> Float32[Array, "n classes"]:
         """Computes logits of normalised images, under JAX transformations.
 
-        The weights become constants of the transformed function.
+        The weights become constants of the transformed function. Raises UserError if
+        the images are not floats.
         """
+        if not jnp.issubdtype(images.dtype, jnp.floating):
+            raise UserError(f"images are {images.dtype}: give normalised floats")
         return self._network(jax.tree.map(np.asarray, self._weights))(images)
 
     def _network(self, weights: Weights) -> resnet.ResNet:
@@ -207,21 +219,26 @@ def _checked(images: Any, shape: tuple[int, int, int]) -> np.ndarray:
     if isinstance(images, list | tuple):
         raise UserError(f"images are a {type(images).__name__}: give np.stack(images)")
     if not isinstance(images, np.ndarray | jax.Array):
-        kind = type(images).__name__
-        raise UserError(
-            f"images are of type {kind}: give an array, as by np.asarray(images)"
+        kind, is_file = type(images).__name__, isinstance(images, str | bytes | Path)
+        remedy = (
+            f"read_image(images, {shape})[None]" if is_file else "np.asarray(images)"
         )
+        raise UserError(f"images are of type {kind}: give an array, as by {remedy}")
     images = np.asarray(images)
     if images.dtype != np.uint8:
         raise UserError(
             f"images are {images.dtype}: give uint8 from 0 to 255, {_as_uint8(images)}"
         )
-    if images.shape[1:] != shape:
-        raise UserError(
-            f"images have the shape {images.shape}, and the model takes [n, "
-            f"{', '.join(map(str, shape))}]: {_reshaped(images.shape, shape)}"
-        )
+    _check_shape(images.shape, shape)
     return images
+
+
+def _check_shape(found: tuple[int, ...], shape: tuple[int, int, int]) -> None:
+    if found[1:] != shape:
+        raise UserError(
+            f"images have the shape {found}, and the model takes [n, "
+            f"{', '.join(map(str, shape))}]: {_reshaped(found, shape)}"
+        )
 
 
 def _as_uint8(images: np.ndarray) -> str:
@@ -249,6 +266,6 @@ def _reshaped(found: tuple[int, ...], shape: tuple[int, int, int]) -> str:
     if found[3] != channels and found[1] == channels:
         return "channels come last, as by images.transpose(0, 2, 3, 1)"
     if found[3] != channels:
-        mode = {1: "L", 3: "RGB"}.get(channels, "...")
+        mode = {1: "L", 3: "RGB", 4: "RGBA"}.get(channels, "...")
         return f"convert each to {channels} channels, as by Pillow's convert({mode!r})"
     return f"resize to {height}x{width}, as by Pillow's resize(({width}, {height}))"

@@ -125,7 +125,8 @@ def test_a_refusal_has_the_remedy(predictor, images, change, message):
         (np.zeros((2, 8, 8), np.uint8), "height, width and channels of each"),
         (np.zeros((2, 8, 8, 4), np.uint8), r"3 channels, .* convert\('RGB'\)"),
         (np.zeros((2, 9, 8, 3), np.uint8), r"resize to 8x8, .* resize\(\(8, 8\)\)"),
-        ("apple.png", "are of type str"),
+        ("apple.png", r"are of type str: .* read_image\(images, \(8, 8, 3\)\)"),
+        (None, r"are of type NoneType: .* np.asarray\(images\)"),
     ],
 )
 def test_refusals(predictor, given, message):
@@ -140,6 +141,19 @@ def test_grey_images_without_a_channel():
 def test_predict_under_jit_names_the_function_for_it(predictor, images):
     with unchecked(), pytest.raises(UserError, match=r"call probabilities\(images\)"):
         jax.jit(predictor.predict)(images)
+
+
+@pytest.mark.parametrize(
+    ("function", "change", "message"),
+    [
+        ("probabilities", lambda x: x / np.float32(255), "float32: give uint8"),
+        ("probabilities", lambda x: x.transpose(0, 3, 1, 2), "channels come last"),
+        ("forward", lambda x: x, "uint8: give normalised floats"),
+    ],
+)
+def test_refusals_under_jit(predictor, images, function, change, message):
+    with unchecked(), pytest.raises(UserError, match=message):
+        jax.jit(getattr(predictor, function))(change(images))
 
 
 def test_arrays_of_another_model_are_refused(predictor):

@@ -102,8 +102,13 @@ def _read_split(path: Path, arrays: Mapping[str, np.ndarray], split: str) -> Spl
             f"{keys[1]} in {path} are {labels.dtype} {list(labels.shape)}: they must "
             f"be integers [{len(images)}], one for each of {keys[0]}"
         )
-    if len(labels) and not 0 <= labels.min() <= labels.max() < 2**31:
-        raise UserError(f"{keys[1]} in {path} must be classes, counted from 0")
+    low, high = (labels.min(), labels.max()) if len(labels) else (0, 0)
+    # Training images without the first class could not be learned anyway.
+    if not 0 <= low <= high < 2**31 or (split == "train" and low > 0):
+        raise UserError(
+            f"{keys[1]} in {path} go from {low} to {high}: they must be classes, "
+            "counted from 0"
+        )
     names = np.array([f"{keys[0]}[{index}]" for index in range(len(images))])
     return Split(images, labels.astype(np.int32), names)
 

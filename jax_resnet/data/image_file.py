@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import UInt8
@@ -69,7 +69,10 @@ def read_image(
     Raises:
       UnreadableImageError: it cannot be read; the message says why, in one line.
       TooManyPixelsError: it has more than ``max_pixels`` pixels.
+      UserError: ``fit`` is another word.
     """
+    if fit not in get_args(Fit):
+        raise UserError(f"fit must be one of {get_args(Fit)}, not {fit!r}")
     try:
         # Read at once: Pillow's many small reads would each give the GIL away.
         content = source if isinstance(source, bytes) else Path(source).read_bytes()
@@ -115,6 +118,8 @@ def _load(
 
 
 def _convert(image: Image.Image, mode: str) -> Image.Image:
+    if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
+        raise ValueError("its pixels have 32 bits, of no known range: save 8 or 16")
     if image.mode.startswith("I"):  # 16 bits, which Pillow would clip to 8
         grey = np.clip(np.asarray(image), 0, 65535) >> 8
         image = Image.fromarray(grey.astype(np.uint8))

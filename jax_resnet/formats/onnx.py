@@ -24,6 +24,7 @@ def write(predictor: Predictor, path: Path) -> None:
         temperature=predictor.temperature,
     )
     metadata = {
+        "input": "uint8 [batch, height, width, channels], RGB from 0 to 255",
         "classes": json.dumps(predictor.info.class_names),
         "dataset": predictor.info.name,
         "title": predictor.metadata.run.title,

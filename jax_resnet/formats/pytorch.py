@@ -5,6 +5,7 @@ too, without running the code that it may contain.
 """
 
 import argparse
+import json
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -31,13 +32,21 @@ _DTYPES = {  # of safetensors; NumPy has bfloat16 from JAX
 
 
 def write(predictor: Predictor, path: Path) -> None:
-    """Writes the ``state_dict``.
+    """Writes the ``state_dict``; its metadata say what the network takes.
 
     Raises UserError if the shortcuts are not projections, or it cannot be written.
     """
     arrays = predictor.params | predictor.batch_stats
     tensors = to_torch(arrays, step=predictor.step)
-    write_atomically(path, safetensors.numpy.save(tensors))
+    info = predictor.info
+    metadata = {
+        "format": "pt",
+        "input": "float32 [n, channels, height, width], RGB, (levels/255 - mean) / std",
+        "mean": json.dumps(info.mean),
+        "std": json.dumps(info.std),
+        "classes": json.dumps(info.class_names),
+    }
+    write_atomically(path, safetensors.numpy.save(tensors, metadata))
 
 
 def load(path: Path, predictor: Predictor) -> Predictor:

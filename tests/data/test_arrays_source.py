@@ -52,10 +52,14 @@ def test_grey_arrays_that_are_split(tmp_path):
     [
         ({"train_images": np.zeros((60, 8, 8, 3))}, "are float64 .*must be uint8"),
         ({"train_images": np.zeros((60, 8, 8, 2), np.uint8)}, "3 or 4 channels"),
+        ({"train_images": np.zeros((60, 3, 8, 8), np.uint8)}, "height, width, chan"),
         ({"train_images": np.zeros((60, 3, 8, 3), np.uint8)}, "at least 4x4"),
         ({"train_labels": np.zeros((60, 1), int)}, r"int64 \[60, 1\].*integers \[60\]"),
-        ({"train_labels": np.full(60, -1)}, "counted from 0"),
-        ({"train_labels": np.full(60, 2**30)}, "has the label 1073741823|fewer"),
+        ({"train_labels": np.full(60, -1)}, "from -1 to -1: .* counted from 0"),
+        ({"train_labels": np.arange(60) % 3 + 1}, "from 1 to 3: .* counted from 0"),
+        ({"train_labels": np.eye(60)}, r"float64 \[60, 60\].*integers \[60\]"),
+        ({"train_labels": np.full(60, "cat")}, r"<U3 \[60\].*integers \[60\]"),
+        ({"train_labels": np.arange(60) * 9}, "has the label 531 and fewer"),
         ({"train_labels": np.zeros(60, int)}, "fewer than two classes"),
         (
             {"train_labels": np.repeat([0, 2], 30)},

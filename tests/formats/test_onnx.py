@@ -25,6 +25,7 @@ def test_onnx_runtime_computes_the_same(tmp_path, changes):
         np.testing.assert_allclose(found, expected[batch], atol=1e-6)
     properties = session.get_modelmeta().custom_metadata_map
     assert tuple(json.loads(properties["classes"])) == predictor.info.class_names
+    assert properties["input"].startswith("uint8 [batch, height, width, channels]")
     assert float(properties["temperature"]) == predictor.temperature
     (given,) = session.get_inputs()
     shape = ["batch", *predictor.info.image_shape]

@@ -1,5 +1,6 @@
 """PyTorch's network of the same names is in ``benchmarks``."""
 
+import json
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from format_fixtures import make_predictor, random_images, same_arrays
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from jax_resnet.formats import pytorch
@@ -144,6 +146,10 @@ def test_there_and_back(tmp_path):
     path = tmp_path / "model.safetensors"
     pytorch.write(predictor, path)
     assert same_arrays(predictor, imported(path, predictor))
+    with safe_open(path, "numpy") as file:
+        described = file.metadata()
+    assert tuple(json.loads(described["mean"])) == predictor.info.mean
+    assert described["input"].startswith("float32 [n, channels, height, width]")
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,13 @@ def test_odd_pixels():
         assert (read(encoded(frames[0]), (8, 8, 4), fit) == [255, 0, 0, 255]).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_pixels_of_32_bits_are_refused(dtype):
+    contents = encoded(Image.fromarray(np.full((4, 4), 1, dtype)), "TIFF")
+    with pytest.raises(image_file.UnreadableImageError, match="of no known range"):
+        image_file.read_image(contents, (4, 4, 1))
+
+
 def make_png(width, height):
     def chunk(kind, body):
         checksum = struct.pack(">I", zlib.crc32(kind + body))
