@@ -11,6 +11,7 @@ from jax_resnet.distributed.processes import Processes
 from jax_resnet.evaluation import run as evaluation
 from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.jax_settings import fixed_settings, present_settings
+from jax_resnet.runtime.paths import user_path
 from jax_resnet.runtime.signals import CallInterrupt
 from jax_resnet.training.run import train
 from jax_resnet.training.task import OnEpoch, Result, Task
@@ -70,15 +71,16 @@ def fit(
         UserError: if the config, the directory, the data or an argument has to be
             changed, or the loss is not finite. What was saved is intact.
     """
+    folder = user_path(workdir).absolute()  # wherever on_epoch may go
     with CallInterrupt(max_seconds, started=time.monotonic()) as interrupt:
         if isinstance(config, ConfigDict):
-            settings, name, shown = configs.checked(config), _name(workdir), "config"
+            settings, name, shown = configs.checked(config), _name(folder), "config"
         else:
             settings, name = configs.load(str(config)), Path(config).stem
             shown = repr(str(config))
         task = Task(
             settings,
-            Path(workdir),
+            folder,
             name,
             f"jax_resnet.fit({shown}, workdir)",
             accept_changes,
@@ -126,8 +128,8 @@ def evaluate_run(
 def _path(path_or_run: str | Path | Result) -> Path:
     if isinstance(path_or_run, Result):
         return path_or_run.workdir
-    return Path(path_or_run)
+    return user_path(path_or_run)
 
 
-def _name(workdir: str | Path) -> str:
-    return Path(workdir).resolve().name
+def _name(workdir: Path) -> str:
+    return workdir.resolve().name

@@ -11,6 +11,7 @@ from typing import Any
 from jax_resnet.runtime.command_line import Parser, run
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.files import is_writable, write_atomically
+from jax_resnet.runtime.paths import path_argument
 from jax_resnet.runtime.text import say
 
 
@@ -103,7 +104,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--workdir",
         required=True,
-        type=Path,
+        type=path_argument,
         nargs="+",
         help="a run directory or an exported folder; several are compared",
     )
@@ -116,7 +117,7 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=path_argument,
         help="JSON file, with a Markdown page and pictures beside it (default: "
         "WORKDIR/evaluation-SPLIT.json, or comparison-SPLIT.json for several)",
     )

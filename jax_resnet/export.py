@@ -7,12 +7,12 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from jax_resnet.formats.output import check_free, new_output
 from jax_resnet.runtime.command_line import Parser, run
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.packages import require
+from jax_resnet.runtime.paths import path_argument
 from jax_resnet.runtime.text import say
 
 FORMATS = ("safetensors", "stablehlo", "onnx", "pytorch", "space")
@@ -73,16 +73,18 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--workdir", type=Path, help="a run directory, or an exported folder"
+        "--workdir", type=path_argument, help="a run directory, or an exported folder"
     )
     source.add_argument(
         "--from-pytorch",
-        type=Path,
+        type=path_argument,
         metavar="FILE",
         help="a state_dict to import, as --format safetensors",
     )
     parser.add_argument("--format", choices=FORMATS)
-    parser.add_argument("--output", required=True, type=Path, help="must not exist")
+    parser.add_argument(
+        "--output", required=True, type=path_argument, help="must not exist"
+    )
     parser.add_checkpoint()
     parser.add_argument(
         "--data", metavar="NAME", help="with --from-pytorch: the model's data set"

@@ -4,12 +4,12 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jax_resnet.runtime.command_line import Parser, run
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.files import is_writable, write_atomically
+from jax_resnet.runtime.paths import path_argument
 from jax_resnet.runtime.text import printable
 
 if TYPE_CHECKING:  # it takes seconds
@@ -93,11 +93,15 @@ def _parser() -> Parser:
         description="Prints the most probable classes of pictures.",
     )
     parser.add_argument(
-        "files", nargs="+", type=Path, metavar="FILE", help="a picture of any size"
+        "files",
+        nargs="+",
+        type=path_argument,
+        metavar="FILE",
+        help="a picture of any size",
     )
     parser.add_argument(
         "--workdir",
-        type=Path,
+        type=path_argument,
         help="a run directory or an exported folder (default: the most accurate one in "
         "results/)",
     )
@@ -112,7 +116,10 @@ def _parser() -> Parser:
         "--top", type=int, default=5, help="number of classes to print (default: 5)"
     )
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="also write the classes to this file"
+        "--json",
+        type=path_argument,
+        metavar="FILE",
+        help="also write the classes to this file",
     )
     parser.add_argument("--device", default="auto", help="auto, gpu or cpu")
     return parser

@@ -24,6 +24,7 @@ from jax_resnet.model import resnet
 from jax_resnet.model.weights import Weights, from_arrays, merge, split, to_arrays
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.jax_settings import fixed_settings
+from jax_resnet.runtime.paths import user_path
 from jax_resnet.runtime.text import printable
 
 Images = UInt8[np.ndarray | jax.Array, "n h w c"]
@@ -92,7 +93,7 @@ class Predictor:
         The checkpoint is ``best``, ``latest`` or a step. Raises UserError if there is
         no such model, or it is damaged.
         """
-        path = Path(path)
+        path = user_path(path)
         if model_folder.is_model_folder(path):
             stored = model_folder.read(path)
             if checkpoint not in ("best", "latest", str(stored.step)):

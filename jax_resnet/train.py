@@ -10,6 +10,7 @@ from pathlib import Path
 from jax_resnet import config
 from jax_resnet.runtime.command_line import Parser, parse_seeds, run
 from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.paths import path_argument
 from jax_resnet.runtime.signals import Interrupt
 
 _ADDRESS = re.compile(r"([\w.-]+|\[[\da-f:.]+\]):\d{1,5}", re.I)
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from jax_resnet.training.seeds import train_seeds
         from jax_resnet.training.task import Task
 
-        workdir = Path(options.workdir or Path("runs") / name)
+        workdir = options.workdir or Path("runs") / name
         task = Task(settings, workdir, name, command, options.accept_changes)
         if seeds is not None:
             results = train_seeds(task, seeds, interrupt)
@@ -85,7 +86,11 @@ def _parser() -> Parser:
         help="a config file, or the name of one that comes with jax_resnet: "
         + ", ".join(config.packaged_names()),
     )
-    parser.add_argument("--workdir", help="run directory; default runs/NAME_OF_CONFIG")
+    parser.add_argument(
+        "--workdir",
+        type=path_argument,
+        help="run directory; default runs/NAME_OF_CONFIG",
+    )
     parser.add_argument(
         "--print-config",
         action="store_true",

@@ -9,12 +9,12 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import ModuleType
 
 from jax_resnet.runtime.command_line import Parser, run
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.packages import require
+from jax_resnet.runtime.paths import path_argument
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +54,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--model",
-        type=Path,
+        type=path_argument,
         help="a run directory or an exported folder; default: the model beside the "
         "app, or the most accurate one in results/",
     )

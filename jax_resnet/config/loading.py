@@ -15,6 +15,7 @@ from jax_resnet.config.augmentations import check_augmentations
 from jax_resnet.config.fields import check, flatten
 from jax_resnet.config.kept import to_json
 from jax_resnet.runtime.errors import UserError, nearest
+from jax_resnet.runtime.paths import user_path
 from jax_resnet.runtime.resources import own_folder
 
 _OVERRIDE = re.compile(r"--?(?:no)?config\.(?P<field>[^=]*)")
@@ -53,12 +54,13 @@ def _find(path: str) -> Path:
     """Returns the file of a config from its path, or the name of a packaged one."""
     if path in packaged_names():
         return own_folder("configs") / f"{path}.py"
+    found = user_path(path)
     # Unlike Path.is_file, os.path.isfile takes names of any length.
-    if not path.endswith(".py") or not os.path.isfile(path):  # noqa: PTH113
+    if not path.endswith(".py") or not os.path.isfile(found):  # noqa: PTH113
         known = packaged_names()
         hint = nearest(Path(path).stem, known) or f"; there are {', '.join(known)}"
         raise UserError(f"no config file {path!r}{hint}")
-    return Path(path)
+    return found
 
 
 def _run(path: Path) -> ConfigDict:

@@ -16,7 +16,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jax_resnet.data.source import DatasetInfo, Source, Split
-from jax_resnet.runtime.files import cache_folder, new_file
+from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.files import new_file
+from jax_resnet.runtime.paths import cache_folder, user_path
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -73,7 +75,11 @@ def _cached(
     location = source.location
     if location is None:
         return make()
-    base = Path(cache_dir) if cache_dir else cache_folder()
+    try:
+        base = user_path(cache_dir) if cache_dir else cache_folder()
+    except UserError as error:
+        _log.info("no cache of decoded images: %s", error)
+        return make()
     # Folders of the same data set may hold different images.
     place = hashlib.sha256(os.fsencode(location)).hexdigest()[:8]
     folder = f"{source.info.name.replace('/', '-')}-{source.info.version}-{place}"

@@ -1,11 +1,11 @@
 """Opens data sets by name: this is the place where the kind of source is chosen."""
 
-import os
 from pathlib import Path
 
 from jax_resnet.data import synthetic
 from jax_resnet.data.source import Source
 from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.paths import user_path
 
 FOLDER, ARRAYS = "folder", "arrays"  # the user's own images
 SMALLEST = 4  # pixels, of any image
@@ -63,4 +63,4 @@ def _own_images(name: str, data_dir: str | None) -> Path:
     if not data_dir:
         kind = "the folder" if name == FOLDER else "the .npz file"
         raise UserError(f"data.name={name} needs data.dir, {kind} of the images")
-    return Path(os.path.expanduser(data_dir)).absolute()  # noqa: PTH111 (may lack HOME)
+    return user_path(data_dir).absolute()

@@ -23,6 +23,7 @@ from jax_resnet.data import prepare
 from jax_resnet.data.image_file import MODES
 from jax_resnet.data.source import DatasetInfo, Source, Split
 from jax_resnet.runtime.errors import UserError, nearest
+from jax_resnet.runtime.paths import user_path
 
 UNKNOWN = -1  # in place of a label
 # Image, label, and superclass or UNKNOWN.
@@ -121,12 +122,13 @@ def folder(data_dir: str | None) -> Path:
     """Returns the folder of prepared data, see :func:`jax_resnet.data.describe`."""
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     try:
-        if "://" in chosen:
-            raise OSError("it is not a local folder")
-        path = Path(chosen).expanduser().absolute()
+        path = user_path(chosen).absolute()
+        # TFDS takes /s3 and its like for URLs, and reads no bytes that are not UTF-8.
+        if os.fspath(tfds.core.Path(path)).encode() != os.fsencode(path):
+            raise OSError("TFDS takes it for a URL")
         (path / "downloads").exists()  # raises for a folder that cannot be read
         return path
-    except (OSError, RuntimeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(
             f"cannot look for data in {chosen!r} ({error}): set config.data.dir or "
             "TFDS_DATA_DIR to a folder of your own"

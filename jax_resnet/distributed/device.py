@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from jax_resnet.runtime.errors import UserError
-from jax_resnet.runtime.files import cache_folder
 from jax_resnet.runtime.packages import install
+from jax_resnet.runtime.paths import cache_folder, user_path
 
 _CACHE_BYTES = 64 * 2**20  # enough for the programs of a run
 _CPU_LIBRARIES = "xla_cpu_experimental_ynn_fusion_type"
@@ -132,12 +132,14 @@ def cache_compilations(directory: str, device: jax.Device) -> None:
     ``directory`` is "" for JAX's setting ``jax_compilation_cache_dir``, which begins as
     ``$JAX_COMPILATION_CACHE_DIR``, or else ``$XDG_CACHE_HOME/jax_resnet/xla``.
     """
-    default = cache_folder() / "xla" / device.platform
-    chosen = directory or jax.config.jax_compilation_cache_dir or str(default)
+    chosen = directory or jax.config.jax_compilation_cache_dir or ""
     try:
         if "://" not in chosen:  # a bucket, which JAX reaches itself
-            _check_room(Path(chosen))
-    except OSError as error:
+            folder = user_path(chosen or cache_folder() / "xla" / device.platform)
+            folder = folder.absolute()
+            _check_room(folder)
+            chosen = str(folder)
+    except (OSError, ValueError) as error:
         _log.info("no cache of compiled programs: %s", error)
         jax.config.update("jax_compilation_cache_dir", None)
         return
@@ -146,7 +148,11 @@ def cache_compilations(directory: str, device: jax.Device) -> None:
 
 
 def _check_room(folder: Path) -> None:
-    """Makes a folder for compiled programs; raises OSError if it cannot take them."""
+    """Makes a folder for compiled programs.
+
+    Raises OSError or UnicodeEncodeError if it cannot take them.
+    """
+    str(folder).encode()  # JAX reads names in UTF-8 alone
     folder.mkdir(parents=True, exist_ok=True)
     # JAX never replaces a program that it could not write completely.
     is_full = shutil.disk_usage(folder).free < _CACHE_BYTES

@@ -60,11 +60,3 @@ def write_errors_explained(path: Path) -> Iterator[None]:
             f"cannot write {path}: {error.strerror or error}; make room there or make "
             "it writable, then run the same command again"
         ) from error
-
-
-def cache_folder() -> Path:
-    """Returns ``$JAX_RESNET_CACHE``, or ``jax_resnet`` in the user's cache folder."""
-    if folder := os.environ.get("JAX_RESNET_CACHE"):
-        return Path(folder)
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.path.expanduser(base)) / "jax_resnet"  # noqa: PTH111 (may lack HOME)

@@ -8,6 +8,7 @@ from jax_resnet import config
 from jax_resnet.runtime.command_line import Parser, parse_seeds, run
 from jax_resnet.runtime.errors import UserError
 from jax_resnet.runtime.lock import workdir_lock
+from jax_resnet.runtime.paths import path_argument
 from jax_resnet.runtime.signals import Interrupt
 from jax_resnet.search.recipes import BaseConfig, parse_rungs, read_recipes
 
@@ -50,12 +51,12 @@ def _parser() -> Parser:
     parser.add_argument(
         "--recipes",
         required=True,
-        type=Path,
+        type=path_argument,
         metavar="FILE.toml",
         help="a table for each recipe: the fields that it sets, such as "
         "optimizer.warmup_epochs = 5.0, and why",
     )
-    parser.add_argument("--workdir", type=Path, default=Path("runs/search"))
+    parser.add_argument("--workdir", type=path_argument, default=Path("runs/search"))
     parser.add_argument(
         "--seeds", default="0,1,2", help="of each recipe (default: 0,1,2)"
     )

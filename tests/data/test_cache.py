@@ -1,7 +1,7 @@
 import numpy as np
 
 from jax_resnet.data import cache
-from jax_resnet.runtime.files import cache_folder
+from jax_resnet.runtime.paths import cache_folder
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 3), dtype=np.uint8)
 
