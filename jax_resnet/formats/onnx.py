@@ -41,5 +41,8 @@ def load(path: Path, _: Predictor) -> Probabilities:
     """Loads the graph into ONNX Runtime, on the CPU."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    # Of the content, because ONNX Runtime takes no names but UTF-8.
+    session = onnxruntime.InferenceSession(
+        path.read_bytes(), providers=["CPUExecutionProvider"]
+    )
     return lambda images: np.asarray(session.run(None, {"images": images})[0])

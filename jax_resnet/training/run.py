@@ -165,6 +165,9 @@ def _announced(result: Result, say: Say) -> Result:
         f"{100 * best['val_top1']:.2f} % (epoch {best['epoch']}, selected on "
         f"{eval_name}); see {result.workdir / 'log.md'}"
     )
-    command = ["python", "-m", "jax_resnet.evaluate", "--workdir", str(result.workdir)]
+    workdir = str(result.workdir)
+    if workdir.startswith("-"):  # which would be an option
+        workdir = f"./{workdir}"
+    command = ["python", "-m", "jax_resnet.evaluate", "--workdir", workdir]
     say(f"evaluate it with: {shlex.join(command)}")
     return result
