@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import re
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,9 +158,11 @@ def plain_path(folder: Path) -> Iterator[Path]:
 
     Orbax and its storage read signs such as ``[``, ``*`` or a backslash, wherever in a
     path they are, as patterns or separators, and then save something else in silence.
-    Linux has another path for every open folder. Raises UserError where there is none.
+    They take every path for UTF-8, too. Linux has another path for every open folder.
+    Raises UserError where there is none.
     """
-    if _PLAIN.fullmatch(str(folder)):
+    is_utf8 = str(folder).isascii() or sys.getfilesystemencoding() == "utf-8"
+    if _PLAIN.fullmatch(str(folder)) and is_utf8:
         yield folder
         return
     if not _OPEN_FOLDERS.is_dir():

@@ -113,6 +113,16 @@ def test_other_systems_than_linux_need_a_plain_path(tmp_path, monkeypatch):
         CheckpointWriter(tmp_path / "[1]")
 
 
+def test_orbax_gets_no_path_in_another_encoding_than_utf8(tmp_path, monkeypatch):
+    (tmp_path / "größer").mkdir()
+    for encoding, is_as_it_is in (("utf-8", True), ("iso8859-1", False)):
+        monkeypatch.setattr(store.sys, "getfilesystemencoding", lambda e=encoding: e)
+        for name, expected in (("größer", is_as_it_is), ("", True)):
+            with store.plain_path(tmp_path / name) as plain:
+                assert (plain == tmp_path / name) is expected
+                assert plain.samefile(tmp_path / name)
+
+
 def test_a_save_that_orbax_loses_in_silence_is_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "plain_path", contextlib.nullcontext)
     lossy = CheckpointWriter(tmp_path / "[1]")
