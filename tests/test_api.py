@@ -56,11 +56,12 @@ def test_a_run_is_loaded_and_evaluated_by_its_path_or_result(finished):
 
 @pytest.mark.slow
 def test_a_run_is_stopped_in_a_thread_and_in_a_notebook_and_ends_the_same(
-    settings, finished, tmp_path
+    settings, finished, tmp_path, monkeypatch
 ):
+    monkeypatch.chdir(tmp_path)
     jax.config.update("jax_enable_x64", True)
     workdir, seen = tmp_path / "tiny", []
-    fit = partial(jax_resnet.fit, settings, workdir, quiet=True)
+    fit = partial(jax_resnet.fit, settings, "tiny", quiet=True)
 
     def fail(record):
         assert jax.numpy.ones(()).dtype == "float64"  # as the program has set it
@@ -71,6 +72,10 @@ def test_a_run_is_stopped_in_a_thread_and_in_a_notebook_and_ends_the_same(
         seen.append(record)
         os.kill(os.getpid(), signal.SIGINT)
 
+    def go_elsewhere(record):
+        seen.append(record)
+        os.chdir("/")
+
     async def cell():  # where an event loop runs, as in a notebook
         return fit(on_epoch=interrupt)
 
@@ -79,7 +84,7 @@ def test_a_run_is_stopped_in_a_thread_and_in_a_notebook_and_ends_the_same(
     assert len(records(workdir)) == 1
     assert asyncio.run(cell()).stopped_by == "SIGINT"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    result = fit(on_epoch=seen.append)
+    result = fit(on_epoch=go_elsewhere)
     assert result.stopped_by is None
     assert seen == result.metadata.history == records(workdir)
     assert_same_run(workdir, finished)

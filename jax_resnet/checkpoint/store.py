@@ -31,7 +31,8 @@ from jax_resnet.runtime.errors import UserError
 FORMAT_VERSION = 1
 TREES = ("model", "training")
 Tree = dict[str, np.ndarray]
-_PLAIN = re.compile(r"[\w/. ,+=@-]+")  # paths that mean only themselves to orbax
+# Paths that mean only themselves to orbax, to which /s3/x and its like are URLs.
+_PLAIN = re.compile(r"(?!/(gs|s3|az|hf)/)[\w/. ,+=@-]+")
 _OPEN_FOLDERS = Path("/proc/self/fd")
 _log = logging.getLogger(__name__)
 

@@ -106,6 +106,11 @@ def test_a_folder_may_have_any_name(tmp_path, name):
     assert store.find_damaged(workdir) == []
 
 
+def test_a_folder_that_looks_like_a_bucket_to_orbax_gets_another_path():
+    with pytest.raises(FileNotFoundError), store.plain_path(Path("/s3/run")):
+        pass
+
+
 def test_other_systems_than_linux_need_a_plain_path(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "_OPEN_FOLDERS", tmp_path / "none")
     CheckpointWriter(tmp_path / "a run, größer").close()
