@@ -24,6 +24,7 @@ from jax_resnet.data.image_file import MODES
 from jax_resnet.data.source import DatasetInfo, Source, Split
 from jax_resnet.runtime.errors import UserError, nearest
 from jax_resnet.runtime.paths import user_path
+from jax_resnet.runtime.text import utf8_hint
 
 UNKNOWN = -1  # in place of a label
 # Image, label, and superclass or UNKNOWN.
@@ -125,7 +126,7 @@ def folder(data_dir: str | None) -> Path:
         path = user_path(chosen).absolute()
         # TFDS takes /s3 and its like for URLs, and reads no bytes that are not UTF-8.
         if os.fspath(tfds.core.Path(path)).encode() != os.fsencode(path):
-            raise OSError("TFDS takes it for a URL")
+            raise OSError(f"TFDS takes it for a URL{utf8_hint()}")
         (path / "downloads").exists()  # raises for a folder that cannot be read
         return path
     except (OSError, ValueError) as error:

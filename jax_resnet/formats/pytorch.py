@@ -107,8 +107,9 @@ def _read_torch(path: Path) -> Any:
     # Training scripts keep their arguments beside the weights.
     torch.serialization.add_safe_globals([argparse.Namespace])
     try:
-        with warnings.catch_warnings(action="ignore"):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        # PyTorch would take a path for UTF-8 in any locale.
+        with warnings.catch_warnings(action="ignore"), path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
     # It raises whatever the layers of the file's format do.
     except Exception as error:
         if foreign := re.search(r"GLOBAL ([\w.]+)", str(error)):
