@@ -10,6 +10,7 @@ import card
 import gradio as gr
 import uploads
 from classifier import HERE, Classifier
+from gradio.utils import get_upload_folder
 
 _WAITING = '<p class="waiting">Send a picture, or click on an example.</p>'
 _ARGUMENTS = (
@@ -121,12 +122,22 @@ def _preprocess(_: gr.Image, payload: Any) -> Path | bytes | None:
     if payload.url and payload.url.startswith("data:"):
         with _errors_shown():
             return uploads.from_data_url(payload.url)
+    _check_place(payload.path)
     return Path(payload.path)
+
+
+def _check_place(path: str | Path) -> None:
+    """Raises gr.Error if a request names a file of the server that is no upload."""
+    folders = Path(get_upload_folder()), HERE / "examples"
+    if not any(Path(path).resolve().is_relative_to(f.resolve()) for f in folders):
+        raise _error(_ARGUMENTS)
 
 
 async def _move_to_cache(self: gr.Image, path: str | Path | None) -> str | None:
     if str(path).startswith(("http://", "https://")):  # it could be of any size
         raise _error("Addresses are not fetched. Upload the image itself.")
+    if path is not None:
+        _check_place(path)
     moved: str | None = await gr.Image.async_move_resource_to_block_cache(self, path)
     return moved
 

@@ -76,11 +76,11 @@ def test_wrong_arguments_get_a_sentence_and_no_traceback(address, arguments, cap
 
 def test_arguments_that_are_no_uploads(address, folder):
     assert "no image" in ask(address, None, "crop")
-    for path in ("/etc/passwd", str(folder / "config.json")):
+    (folder / "apple.png").write_bytes(EXAMPLE)
+    for path in ("/etc/passwd", str(folder / "config.json"), str(folder / "apple.png")):
         assert request(f"{address}/gradio_api/file={path}")[0] in (403, 404)
         image = {"path": path, "meta": {"_type": "gradio.FileData"}}
-        error = ask(address, image, "crop")
-        assert path not in str(error)
+        assert "uploaded file" in ask(address, image, "crop")
     image = {"path": address + "/healthz", "meta": {"_type": "gradio.FileData"}}
     assert "Addresses are not fetched" in ask(address, image, "crop")
 
