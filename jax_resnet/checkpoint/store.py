@@ -162,16 +162,17 @@ def plain_path(folder: Path) -> Iterator[Path]:
     They take every path for UTF-8, too. Linux has another path for every open folder.
     Raises UserError where there is none.
     """
-    is_utf8 = str(folder).isascii() or sys.getfilesystemencoding() == "utf-8"
-    if _PLAIN.fullmatch(str(folder)) and is_utf8:
-        yield folder
+    resolved = folder.resolve()  # the storage knows no ``..``
+    is_utf8 = str(resolved).isascii() or sys.getfilesystemencoding() == "utf-8"
+    if _PLAIN.fullmatch(str(resolved)) and is_utf8:
+        yield resolved
         return
     if not _OPEN_FOLDERS.is_dir():
         raise UserError(
             f"a run cannot be in {str(folder)!r}: its path may have letters, digits, "
             "spaces, and the signs . , _ + = @ - alone"
         )
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(resolved, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield _OPEN_FOLDERS / str(descriptor)
     finally:

@@ -96,7 +96,7 @@ def test_a_step_that_is_saved_again_is_replaced(workdir):
     assert_sound(workdir, "best", 6)
 
 
-@pytest.mark.parametrize("name", ["[1]", "a\\b ** {x}?\n", "logs:/\udcff"])
+@pytest.mark.parametrize("name", ["[1]", "a\\b ** {x}?\n", "logs:/\udcff", "x/.."])
 def test_a_folder_may_have_any_name(tmp_path, name):
     workdir = tmp_path / name / "run"
     writer = CheckpointWriter(workdir)
