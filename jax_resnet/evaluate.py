@@ -23,6 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output = options.output or _default_output(options)
     if options.output and not is_writable(output):
         raise UserError(f"cannot write {output}: name another file with --output")
+    if output.suffix in ("", ".md") and (output.is_file() or not output.exists()):
+        raise UserError(
+            f"--output {output} would be in the way of the page or the pictures beside "
+            "it: give it a name that ends in .json"
+        )
     content, page, pictures = _evaluate(options, output.stem)
     if not is_writable(output):
         say(f"not written, as {output.parent} is read-only: use --output")

@@ -68,6 +68,7 @@ def test_several_runs_are_compared(tiny, workdir, tmp_path):
         (["--batch-size", "0"], "--batch-size"),
         (["--checkpoint", "7"], "best, latest or a step"),
         (["--output", "/nonsense/report.json"], "/nonsense/report.json"),
+        (["--output", "report"], r"--output report .*: .* a name that ends in \.json"),
     ],
 )
 def test_bad_arguments(tiny, finished, arguments, message):
