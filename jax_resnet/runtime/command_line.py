@@ -107,7 +107,9 @@ def _exit_code(main: Callable[[], int]) -> int:
 
 def _checkpoint(text: str) -> str:
     if text not in ("best", "latest") and not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"best, latest or a step, not {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"must be best, latest or a step, not {text!r}"
+        )
     return text
 
 
