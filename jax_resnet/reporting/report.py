@@ -108,7 +108,9 @@ class _EventFile:
         with write_errors_explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
             # File names count seconds, so the step tells files apart.
-            self._writer = EventsWriter(str(folder / "events"), f".{purge_step:09}")
+            # tensorboardX takes gs:, s3: and hdfs: at the beginning for URLs.
+            path = (folder / "events").absolute()
+            self._writer = EventsWriter(str(path), f".{purge_step:09}")
             # On START, TensorBoard forgets the events from this step on.
             event = Event(wall_time=time.time(), step=purge_step, session_log=start)
             self._writer.write_event(event)

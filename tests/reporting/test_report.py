@@ -4,6 +4,7 @@ import json
 import math
 import os
 import struct
+from pathlib import Path
 
 import pytest
 from metadata_fixtures import CONFIG, HISTORY, INFO, record, run_metadata
@@ -132,13 +133,15 @@ def test_resumed_files_equal_those_of_an_uninterrupted_run(tmp_path, restored, w
         assert list(shown["train/loss"]) == [r["step"] for r in HISTORY]
 
 
-def test_every_epoch_is_on_disk_after_its_update(tmp_path):
-    report = run(tmp_path, until=0)
+def test_every_epoch_is_on_disk_after_its_update(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    workdir = Path("s3:run")  # a folder, and no URL
+    report = run(workdir, until=0)
     for epoch in (1, 2):
         report.add(record(epoch))
-        assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == epoch
-        assert len(epoch_rows((tmp_path / "log.md").read_text())) == epoch
-    shown = scalars(tmp_path / "tensorboard")
+        assert len((workdir / "metrics.jsonl").read_text().splitlines()) == epoch
+        assert len(epoch_rows((workdir / "log.md").read_text())) == epoch
+    shown = scalars(workdir / "tensorboard")
     expected = {r["step"]: r["val_top1"] for r in HISTORY[:2]}
     assert shown["validation/top1"] == pytest.approx(expected)
 
