@@ -26,6 +26,7 @@ UNUSUAL = {
     "jax_enable_x64": True,
     "jax_disable_jit": True,
     "jax_no_tracing": True,
+    "jax_debug_nans": True,
     "jax_default_prng_impl": "rbg",
     "jax_threefry_partitionable": False,
     "jax_random_seed_offset": 5,

@@ -13,6 +13,8 @@ DEFAULTS = {
     "default_prng_impl": "threefry2x32",
     "threefry_partitionable": True,
     "no_tracing": False,
+    "debug_nans": False,  # training reports the first step whose loss is not finite
+    "debug_infs": False,
     "transfer_guard_host_to_device": "allow",
     "transfer_guard_device_to_device": "allow",
     "transfer_guard_device_to_host": "allow",
