@@ -11,29 +11,24 @@ import contextlib
 import json
 import logging
 import os
-import re
-import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-import tensorstore
 from orbax.checkpoint import v1 as ocp
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from jax_resnet.checkpoint.digests import digest_arrays, digest_json
+from jax_resnet.checkpoint.storage import own_context, plain_path
 from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.memory import is_out_of_memory
 
 FORMAT_VERSION = 1
 TREES = ("model", "training")
 Tree = dict[str, np.ndarray]
-# Paths that mean only themselves to orbax, to which /s3/x and its like are URLs.
-_PLAIN = re.compile(r"(?!/(gs|s3|az|hf)/)[\w/. ,+=@-]+")
-_OPEN_FOLDERS = Path("/proc/self/fd")
 _log = logging.getLogger(__name__)
 
 
@@ -78,17 +73,15 @@ class Checkpoint:
         Raises DamagedCheckpointError, or :class:`UserError` if another version of this
         package wrote it.
         """
-        try:
-            with _own_context(), plain_path(path) as plain:
+        with _damage_found(path):
+            with own_context(), plain_path(path) as plain:
                 metadata = ocp.checkpointables_metadata(plain).custom_metadata
             digest = metadata["digests"].pop("metadata")
             if digest != digest_json(metadata):
-                raise ValueError("the digest of the metadata differs")
+                raise DamagedCheckpointError(path)
             header = _HEADER.validate_python(metadata, strict=True)
-            if str(header["step"]) != path.name:
-                raise ValueError("the directory has the name of another step")
-        except Exception as error:
-            raise DamagedCheckpointError(path) from error
+            if str(header["step"]) != path.name:  # another step's
+                raise DamagedCheckpointError(path)
         check_version(f"checkpoint {str(path)!r}", header["format_version"])
         return cls(path, header["step"], header["metrics"], metadata)
 
@@ -97,13 +90,11 @@ class Checkpoint:
 
         Raises DamagedCheckpointError if it is not what was saved.
         """
-        try:
-            with _own_context(), plain_path(self.path) as plain:
+        with _damage_found(self.path):
+            with own_context(), plain_path(self.path) as plain:
                 tree = ocp.load(plain, checkpointable_name=name)
             if digest_arrays(tree) != self.metadata["digests"][name]:
-                raise ValueError("the digest of the arrays differs")
-        except Exception as error:
-            raise DamagedCheckpointError(self.path) from error
+                raise DamagedCheckpointError(self.path)
         return tree
 
     def verify(self) -> None:
@@ -116,12 +107,29 @@ class Checkpoint:
         if self.metrics is None:
             return
         # Orbax ranks checkpoints by this file, and does not start with an empty one.
-        try:
+        with _damage_found(self.path):
             metrics = json.loads((self.path / "metrics" / "metrics").read_bytes())
-        except (OSError, ValueError) as error:
-            raise DamagedCheckpointError(self.path) from error
         if metrics != self.metrics:
             raise DamagedCheckpointError(self.path)
+
+
+@contextlib.contextmanager
+def _damage_found(step: Path) -> Iterator[None]:
+    """Calls a step damaged if reading it fails.
+
+    Without memory or the right to read it, a step is as it was, and stays in its place.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # of orbax, its storage, or JSON
+        if is_out_of_memory(error):
+            raise
+        for path in (step, *step.rglob("*")):
+            if path.exists() and not os.access(path, os.R_OK):
+                raise UserError(f"{str(path)!r} may not be read") from error
+        raise DamagedCheckpointError(step) from error
 
 
 def check_version(what: str, version: int) -> None:
@@ -131,66 +139,6 @@ def check_version(what: str, version: int) -> None:
             f"{what} has format {version}, and this version of jax_resnet reads "
             f"{FORMAT_VERSION}: use the version that wrote it"
         )
-
-
-def check_saved(step: Path, names: Mapping[str, Collection[str]]) -> None:
-    """Checks that a step can be read, with arrays of these names in each tree.
-
-    The stored bytes are read, and not decoded, which takes 30 ms for a ResNet-56 where
-    :meth:`Checkpoint.verify` takes a second. Raises OSError or ValueError if something
-    is missing or cut off.
-    """
-    for file in ("_CHECKPOINT_METADATA", *(f"{tree}/_METADATA" for tree in names)):
-        json.loads((step / file).read_bytes())
-    for tree, expected in names.items():
-        base = {"driver": "file", "path": f"{step / tree}/"}
-        stored = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
-        reads = {key: stored.read(key) for key in stored.list().result()}
-        found = {key.decode().partition("/")[0] for key in reads}
-        if found != set(expected) or any(
-            read.result().state != "value" for read in reads.values()
-        ):
-            raise OSError(f"it cannot be read back: arrays of {tree} are missing")
-
-
-@contextlib.contextmanager
-def plain_path(folder: Path) -> Iterator[Path]:
-    """Gives a folder a path in which nothing has a meaning to orbax.
-
-    Orbax and its storage read signs such as ``[``, ``*`` or a backslash, wherever in a
-    path they are, as patterns or separators, and then save something else in silence.
-    They take every path for UTF-8, too. Linux has another path for every open folder.
-    Raises UserError where there is none.
-    """
-    resolved = folder.resolve()  # the storage knows no ``..``
-    is_utf8 = str(resolved).isascii() or sys.getfilesystemencoding() == "utf-8"
-    if _PLAIN.fullmatch(str(resolved)) and is_utf8:
-        yield resolved
-        return
-    if not _OPEN_FOLDERS.is_dir():
-        raise UserError(
-            f"a run cannot be in {str(folder)!r}: its path may have letters, digits, "
-            "spaces, and the signs . , _ + = @ - alone"
-        )
-    descriptor = os.open(resolved, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield _OPEN_FOLDERS / str(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _own_context() -> ocp.Context:
-    """Makes orbax act for this process alone, even where several train together.
-
-    The first process saves the whole state, and each process restores it.
-    """
-    context = ocp.Context()
-    if jax.distributed.is_initialized():
-        index = jax.process_index()
-        context.multiprocessing.primary_host = index
-        context.multiprocessing.active_processes = {index}
-        context.multiprocessing.barrier_sync_key_prefix = str(index)
-    return context
 
 
 def directory(workdir: Path) -> Path:

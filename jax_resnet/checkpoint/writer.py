@@ -12,13 +12,12 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from jax_resnet.checkpoint.digests import digest_arrays, digest_json
+from jax_resnet.checkpoint.storage import check_saved, plain_path
 from jax_resnet.checkpoint.store import (
     FORMAT_VERSION,
     Metrics,
     Tree,
-    check_saved,
     directory,
-    plain_path,
     rank,
     saved_steps,
 )

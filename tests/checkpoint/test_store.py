@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jax_resnet.checkpoint import store, writer
+from jax_resnet.checkpoint import storage, store, writer
 from jax_resnet.checkpoint.writer import CheckpointWriter
 from jax_resnet.runtime.errors import UserError
 
@@ -107,12 +107,12 @@ def test_a_folder_may_have_any_name(tmp_path, name):
 
 
 def test_a_folder_that_looks_like_a_bucket_to_orbax_gets_another_path():
-    with pytest.raises(FileNotFoundError), store.plain_path(Path("/s3/run")):
+    with pytest.raises(FileNotFoundError), storage.plain_path(Path("/s3/run")):
         pass
 
 
 def test_other_systems_than_linux_need_a_plain_path(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "_OPEN_FOLDERS", tmp_path / "none")
+    monkeypatch.setattr(storage, "_OPEN_FOLDERS", tmp_path / "none")
     CheckpointWriter(tmp_path / "a run, größer").close()
     with pytest.raises(UserError, match="its path may have letters"):
         CheckpointWriter(tmp_path / "[1]")
@@ -121,9 +121,9 @@ def test_other_systems_than_linux_need_a_plain_path(tmp_path, monkeypatch):
 def test_orbax_gets_no_path_in_another_encoding_than_utf8(tmp_path, monkeypatch):
     (tmp_path / "größer").mkdir()
     for encoding, is_as_it_is in (("utf-8", True), ("iso8859-1", False)):
-        monkeypatch.setattr(store.sys, "getfilesystemencoding", lambda e=encoding: e)
+        monkeypatch.setattr(storage.sys, "getfilesystemencoding", lambda e=encoding: e)
         for name, expected in (("größer", is_as_it_is), ("", True)):
-            with store.plain_path(tmp_path / name) as plain:
+            with storage.plain_path(tmp_path / name) as plain:
                 assert (plain == tmp_path / name) is expected
                 assert plain.samefile(tmp_path / name)
 
@@ -144,10 +144,24 @@ FILES = ["_CHECKPOINT_METADATA", "*/_METADATA", "*/manifest.ocdbt", "*/d/*"]
 def test_a_save_with_a_file_missing_or_cut_off_is_noticed(workdir, pattern, damage):
     step = store.directory(workdir) / "6"
     names = {tree: set(arrays) for tree, arrays in trees(6).items()}
-    store.check_saved(step, names)
+    storage.check_saved(step, names)
     damage(max(step.glob(pattern), key=lambda path: path.stat().st_size))
     with pytest.raises((OSError, ValueError)):
-        store.check_saved(step, names)
+        storage.check_saved(step, names)
+
+
+def test_what_cannot_be_read_here_is_not_called_damaged(workdir, monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "digest_arrays", fail)
+        with pytest.raises(MemoryError):
+            store.find_damaged(workdir)
+    (store.directory(workdir) / "6" / "_CHECKPOINT_METADATA").write_bytes(b"")
+    monkeypatch.setattr(os, "access", lambda path, mode: path.name != "model")
+    with pytest.raises(UserError, match="6/model' may not be read"):
+        store.select(workdir, "6")
 
 
 @pytest.mark.slow
