@@ -60,6 +60,7 @@ def test_a_run_is_stopped_in_a_thread_and_in_a_notebook_and_ends_the_same(
 ):
     monkeypatch.chdir(tmp_path)
     jax.config.update("jax_enable_x64", True)
+    settings.train.steps_per_call = 1  # the signal comes before the next epoch's end
     workdir, seen = tmp_path / "tiny", []
     fit = partial(jax_resnet.fit, settings, "tiny", quiet=True)
 
