@@ -62,7 +62,10 @@ def _check_processes(
     if len({part is None for part in address}) > 1:
         raise UserError("--coordinator, --num-processes and --process-id go together")
     # JAX would try for minutes to reach what is no address, and then abort.
-    if options.coordinator and not _ADDRESS.fullmatch(options.coordinator):
+    if options.coordinator and (
+        not _ADDRESS.fullmatch(options.coordinator)
+        or int(options.coordinator.rpartition(":")[2]) > 65535
+    ):
         raise UserError(
             "--coordinator must be HOST:PORT such as host0:1234, not "
             f"{options.coordinator!r}"

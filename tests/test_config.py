@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,16 @@ def test_a_function_is_kept_as_its_name_and_a_digest(tmp_path):
     assert config.fingerprint(same) == config.fingerprint(again)
     assert [*config.differences(same, other)] == ["augment.transforms"]
     assert "'noise (sha256 " in config.render(loaded[0])
+
+
+@pytest.mark.parametrize("begins", ["noise (", "noise[T](", "noi\u017fe("])
+def test_a_function_may_be_written_in_any_way(tmp_path, begins):
+    if "[" in begins and sys.version_info < (3, 12):
+        pytest.skip("Python 3.12 has introduced type parameters")
+    path = tmp_path / "own.py"
+    path.write_text(OWN.replace("noise(", begins))
+    transforms = config.to_json(config.load(str(path)))["augment"]["transforms"]
+    assert transforms[1].startswith("noise (sha256 ")
 
 
 def test_a_function_without_source_is_refused():

@@ -2,6 +2,8 @@
 
 import hashlib
 import inspect
+import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,7 +27,8 @@ def as_text(function: Callable[..., Any]) -> str:
     try:
         source = inspect.getsource(inspect.unwrap(function))
         # Of code from exec(), Python may find the lines of another one.
-        if f"def {name}(" not in source:
+        begins = rf"\bdef\s+{name}\s*[(\[]"
+        if not re.search(begins, unicodedata.normalize("NFKC", source)):
             raise OSError("these are other lines")
     except (OSError, TypeError) as error:
         raise UserError(

@@ -75,6 +75,11 @@ def _load(path: Path) -> dict[str, np.ndarray]:
             if (damaged := file.zip.testzip()) is not None:
                 raise ValueError(f"{damaged} is damaged")
             return dict(file)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"no file {str(path)!r}: data.name={NAME} reads the .npz file that "
+            "data.dir, or --data-dir of evaluate and export, names"
+        ) from error
     except Exception as error:  # zipfile and NumPy raise nearly anything
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise UserError(

@@ -33,6 +33,9 @@ def check_classes(
     """
     if len(class_names) < 2:
         raise UserError(f"{place} has fewer than two classes: {list(class_names)}")
+    for name in class_names:
+        if not name or class_names.count(name) > 1:
+            raise UserError(f"{place} has several classes, or one, called {name!r}")
     for split, its_labels in labels.items():
         count = np.bincount(its_labels, minlength=len(class_names))
         needed = least if split == "train" else 1

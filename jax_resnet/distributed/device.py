@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_resnet.runtime.errors import UserError
+from jax_resnet.runtime.jax_settings import check_settings
 from jax_resnet.runtime.packages import install
 from jax_resnet.runtime.paths import cache_folder, user_path
 
@@ -37,15 +38,17 @@ def find(kind: str) -> jax.Device:
     UserError if there is no such device.
     """
     check_xla_flags()
+    check_settings()
     if kind == "cpu":
-        jax.config.update("jax_platforms", "cpu")
+        for setting in ("jax_platforms", "jax_platform_name"):
+            jax.config.update(setting, "cpu")
     try:
         return jax.local_devices(backend=None if kind == "auto" else kind)[0]
     # JAX asserts where a plugin is installed and finds no device.
     except (RuntimeError, AssertionError) as error:
         raise UserError(
             f"JAX finds no device of kind {kind!r}: check nvidia-smi, JAX_PLATFORMS, "
-            f"and {install('cuda12')}, or choose the device 'cpu'"
+            f"JAX_PLATFORM_NAME and {install('cuda12')}, or choose the device 'cpu'"
         ) from error
 
 

@@ -173,4 +173,8 @@ def _to_numpy(tensor: Any) -> np.ndarray:
     if isinstance(tensor, np.ndarray):
         return tensor.astype(np.float32) if tensor.dtype == "bfloat16" else tensor
     tensor = tensor.detach()
+    if tensor.is_sparse or tensor.is_meta:
+        raise UserError(
+            "it has sparse tensors, or tensors without values: save dense ones"
+        )
     return (tensor.float() if tensor.is_floating_point() else tensor).numpy()

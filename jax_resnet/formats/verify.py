@@ -20,8 +20,12 @@ RANDOM_IMAGES = 64
 
 def check_finite(predictor: Predictor) -> None:
     """Raises UserError if the model has diverged."""
-    if not all(np.isfinite(a).all() for a in predictor.stored.arrays.values()):
-        raise UserError("the model's weights are not finite: use another --checkpoint")
+    for name, array in predictor.stored.arrays.items():
+        if not np.isfinite(array).all():
+            raise UserError(
+                f"the model's {name!r} is not finite, as after a run that diverged: "
+                "export another checkpoint or model"
+            )
 
 
 def compare_arrays(loaded: Predictor, predictor: Predictor) -> int:

@@ -8,6 +8,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import signal
 import sys
 import warnings
@@ -94,8 +95,10 @@ def _exit_code(main: Callable[[], int]) -> int:
         # JAX checks its variables of the environment when it is imported.
         if "jax" in sys.modules or "jax._src" not in sys.modules:
             raise
-        names = ", ".join(name for name in os.environ if name.startswith("JAX_"))
-        return _print_error(f"JAX refuses the environment's {names}: {error}")
+        names = (name for name in os.environ if re.match("JAX_(?!RESNET_)", name))
+        return _print_error(
+            f"JAX refuses the environment's {', '.join(names)}: {error}"
+        )
     except (MemoryError, RuntimeError) as error:  # JAX's are RuntimeErrors
         if not is_out_of_memory(error):
             raise

@@ -6,6 +6,8 @@ from typing import Any
 
 import jax
 
+from jax_resnet.runtime.errors import UserError
+
 # The settings that change results or break programs compiled ahead, as JAX has them.
 DEFAULTS = {
     "enable_x64": False,
@@ -13,12 +15,31 @@ DEFAULTS = {
     "default_prng_impl": "threefry2x32",
     "threefry_partitionable": True,
     "no_tracing": False,
+    "no_execution": False,
     "debug_nans": False,  # training reports the first step whose loss is not finite
     "debug_infs": False,
     "transfer_guard_host_to_device": "allow",
     "transfer_guard_device_to_device": "allow",
     "transfer_guard_device_to_host": "allow",
 }
+
+# Those that break them too, and that JAX changes for all of a process alone.
+NEEDED = {
+    "enable_pgle": False,
+    "error_checking_behavior_nan": "ignore",
+    "error_checking_behavior_oob": "ignore",
+    "error_checking_behavior_divide": "ignore",
+}
+
+
+def check_settings() -> None:
+    """Raises UserError for a setting with which no step can be compiled or run."""
+    for name, value in NEEDED.items():
+        if (found := getattr(jax.config, f"jax_{name}", value)) != value:
+            raise UserError(
+                f"JAX's setting JAX_{name.upper()} is {found!r}: training and models "
+                f"need {value!r}"
+            )
 
 
 @contextlib.contextmanager

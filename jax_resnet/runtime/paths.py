@@ -24,8 +24,8 @@ def user_path(text: str | os.PathLike[str]) -> Path:
     expanded = os.path.expanduser(given)  # noqa: PTH111
     if expanded.startswith("~"):
         raise UserError(
-            f"no home folder is known for {given!r}: set HOME, or give a path that "
-            "does not begin with ~"
+            f"no home folder is known for {given!r}: set HOME, or give './{given}' if "
+            "it is the name of a folder here"
         )
     path = Path(expanded)
     # Path drops the dot of ./~, so a whole path keeps it from being expanded again.

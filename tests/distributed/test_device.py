@@ -11,6 +11,14 @@ def test_devices_that_are_not_there(kind):
         device.select(kind)
 
 
+def test_settings_of_jax_are_overridden_or_named(restored):
+    jax.config.update("jax_platform_name", "gpu")
+    assert device.find("cpu") == jax.devices()[0]
+    jax.config.update("jax_error_checking_behavior_nan", "raise")
+    with pytest.raises(UserError, match="JAX_ERROR_CHECKING_BEHAVIOR_NAN is 'raise'"):
+        device.find("cpu")
+
+
 @pytest.mark.slow
 def test_flags_with_which_xla_would_end_the_process(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_nonsense=1")

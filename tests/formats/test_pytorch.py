@@ -199,6 +199,11 @@ def test_hostile_and_other_pickles(torch, tmp_path):
     torch.save(torch.nn.Linear(2, 2), path)
     with pytest.raises(UserError, match=r"torch\.nn\..*Linear: load it where"):
         pytorch.read(path)
+    empty = torch.zeros(16, 16, 3, 3, device="meta")
+    for tensor in (empty, torch.zeros(16, 16, 3, 3).to_sparse()):
+        torch.save({"layer1.0.conv1.weight": tensor}, path)
+        with pytest.raises(UserError, match="sparse tensors, or tensors without val"):
+            pytorch.read(path)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="it is damaged"):
         pytorch.read(path)
