@@ -1,7 +1,6 @@
 """Two processes, talking over loopback, train together as one would alone."""
 
 import signal
-import time
 
 import pytest
 from command_line import assert_checkpoints_sound, assert_one_line, run, run_here
@@ -45,9 +44,7 @@ def test_a_signal_to_one_stops_all_and_one_process_resumes(tiny, alone, tmp_path
     with Group(tiny, workdir, *STEPS, STEP_BY_STEP) as group:
         group.wait_for("epoch 1/3")
         group[1].send_signal(signal.SIGTERM)
-        started = time.monotonic()
         assert group.wait() == [75, 143], group.log(0)
-        assert time.monotonic() - started < 10
     step = store.select(workdir, "latest").step
     assert 10 <= step < 30
     result = run_here(tiny, workdir, *STEPS)
