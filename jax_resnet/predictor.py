@@ -234,7 +234,8 @@ def _checked(images: Any, shape: tuple[int, int, int]) -> np.ndarray:
     return images
 
 
-def _check_shape(found: tuple[int, ...], shape: tuple[int, int, int]) -> None:
+def _check_shape(found: tuple[Any, ...], shape: tuple[int, int, int]) -> None:
+    # An exported program has a symbol in the place of the number of images.
     if found[1:] != shape:
         raise UserError(
             f"images have the shape {found}, and the model takes [n, "
@@ -255,7 +256,7 @@ def _as_uint8(images: np.ndarray) -> str:
     return "as by images.astype('uint8')"
 
 
-def _reshaped(found: tuple[int, ...], shape: tuple[int, int, int]) -> str:
+def _reshaped(found: tuple[Any, ...], shape: tuple[int, int, int]) -> str:
     """Says how to bring an array of images into the shape that the model takes."""
     height, width, channels = shape
     if len(found) == 3 and found[2] == channels:

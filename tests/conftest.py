@@ -77,6 +77,9 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
+    # The longest files come first, so that no worker is left alone with one of them.
+    long = {item.path for item in items if item.get_closest_marker("ci")}
+    items.sort(key=lambda item: item.path not in long)
     if not (config.option.ci or config.option.many_faults):
         for item in items:
             if item.get_closest_marker("ci"):
