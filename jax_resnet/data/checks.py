@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -29,13 +30,16 @@ def check_classes(
       least: how many training images a class must have.
 
     Raises:
-      UserError: there are fewer than two classes, or one has too few images.
+      UserError: there are fewer than two classes, two of one name, or one without a
+        name or with too few images.
     """
     if len(class_names) < 2:
         raise UserError(f"{place} has fewer than two classes: {list(class_names)}")
-    for name in class_names:
-        if not name or class_names.count(name) > 1:
-            raise UserError(f"{place} has several classes, or one, called {name!r}")
+    for name, times in Counter(class_names).items():
+        if not name:
+            raise UserError(f"{place} has a class without a name")
+        if times > 1:
+            raise UserError(f"{place} has more than one class called {name!r}")
     for split, its_labels in labels.items():
         count = np.bincount(its_labels, minlength=len(class_names))
         needed = least if split == "train" else 1

@@ -68,8 +68,8 @@ def test_grey_arrays_that_are_split(tmp_path):
         ({"class_names": np.array(["a", "b"])}, "at least 3, as the labels go up to 2"),
         ({"class_names": np.array(["a", None, "c"])}, "cannot be read as one"),
         ({"class_names": np.array(["a", "\ud800", "c"])}, "must be strings"),
-        ({"class_names": np.array(["a", "b", "a"])}, "or one, called 'a'"),
-        ({"class_names": np.array(["a", "", "c"])}, "or one, called ''"),
+        ({"class_names": np.array(["a", "b", "a"])}, "more than one class called 'a'"),
+        ({"class_names": np.array(["a", "", "c"])}, "a class without a name"),
         ({"test_images": np.zeros((5, 8, 8, 3), np.uint8)}, "has no 'test_labels'"),
         (
             {
