@@ -47,7 +47,7 @@ class Synthetic(Source):
 
 @functools.cache
 def _drawn(split: str) -> Split:
-    """Draws a split, once in a process: it takes half a second."""
+    """Draws a split, once in a process."""
     rng = np.random.default_rng([0, list(SIZES).index(split)])
     n = SIZES[split]
     labels = rng.permutation(np.arange(n, dtype=np.int32) % INFO.num_classes)
