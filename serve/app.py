@@ -70,6 +70,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "max-upload": (10, "size limit of an upload in megabytes"),
         "max-queue": (200, "requests that may wait; further ones get HTTP 503"),
         "concurrency": (16, "requests processed at the same time"),
+        "max-pictures": (20, "pictures in one request of the page"),
     }
     for name, (default, meaning) in limits.items():
         parser.add_argument(

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,14 @@ class Classifier:
         ``fit`` is how an image that is not square is made so. Raises
         :class:`UnusableImageError` if it cannot be read as an image.
         """
+        started = time.perf_counter()
         info = self.predictor.info
         image = read(source, info.image_shape, fit, border=self._border)
         with self._lock:
             (probabilities,), (maps,) = self.predictor.explain(image[None])
         classes, order = top_classes(probabilities, info)
-        return Prediction(image, classes, np.moveaxis(maps[:, :, order], -1, 0))
+        maps = np.moveaxis(maps[:, :, order], -1, 0)
+        return Prediction(image, classes, maps, time.perf_counter() - started)
 
     @property
     def title(self) -> str:

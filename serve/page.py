@@ -1,82 +1,88 @@
 """The page and the API of the demo, in Gradio."""
 
-import contextlib
-from abc import ABCMeta
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import answer_table
 import card
+import example_pictures
 import gradio as gr
-import uploads
-from classifier import HERE, Classifier
-from gradio.utils import get_upload_folder
+import inputs
+from answer_table import Answer
+from classifier import Classifier
+from uploads import Fit, UnusableImageError
 
-_WAITING = '<p class="waiting">Send a picture, or click on an example.</p>'
-_ARGUMENTS = (
-    "The request does not fit. Its data is [image, fit]: the image is an uploaded file "
-    'or {"url": "data:image/png;base64,..."}, and fit is "crop" or "pad".'
+_WAITING = (
+    '<p class="waiting">Choose a picture, take or paste one, or try an example.</p>'
 )
+_PROGRESS = gr.Progress()  # as a default, Gradio replaces it by the request's own
+_ON_EXAMPLE = """element.addEventListener("click", event => {
+  const button = event.target.closest("button");
+  if (!button) return;
+  trigger("click", {shows: button.value});
+  document.getElementById("one").scrollIntoView({block: "nearest"});
+});"""
+_WIDTHS = ["35%", "20%", "45%"]  # of the columns of the table of classes
 _SET_OPACITY = "v => document.documentElement.style.setProperty('--map-opacity', v)"
 
 
-def build(classifier: Classifier, *, max_queue: int, concurrency: int) -> gr.Blocks:
+def build(
+    classifier: Classifier, *, max_queue: int, concurrency: int, max_pictures: int
+) -> gr.Blocks:
     """Builds the page, and the API endpoint ``/predict``.
 
     At most ``max_queue`` requests wait; further ones get HTTP 503.
     """
+    limits = {"concurrency_limit": concurrency, "concurrency_id": "model"}
+    report, figures = classifier.evaluation() or (None, None)
     with gr.Blocks(
         title=classifier.title, analytics_enabled=False, delete_cache=(600, 3600)
     ) as demo:
-        _markdown(card.headline(classifier))
-        with gr.Tab("Classify"):
-            _classify_tab(classifier, concurrency)
-        if evaluation := classifier.evaluation():
-            with gr.Tab("Where it fails"):
-                _evaluation_tab(*evaluation)
-        with gr.Tab("The model"):
-            _markdown(card.details(classifier))
-    _answer_wrong_arguments(demo)
+        _markdown(card.headline(classifier), elem_id="headline")
+        with gr.Tab("Picture"):
+            _one_tab(classifier, limits)
+        with gr.Tab("Several"):
+            _several_tab(classifier, max_pictures, limits)
+        with gr.Tab("What it knows"):
+            _knowledge_tab(classifier, report, figures)
+        with gr.Tab("Model"):
+            _markdown(card.details(classifier), elem_id="details")
+    inputs.answer_wrong_arguments(demo)
     # Every API request is a session of 40 KB, and Gradio would keep the last 10,000.
     demo.state_session_capacity = 500
     return demo.queue(max_size=max_queue, api_open=False)
 
 
-def _classify_tab(classifier: Classifier, concurrency: int) -> None:
-    with gr.Row():
-        with gr.Column(scale=2, min_width=280):
-            image = Upload(
-                label="Picture",
-                sources=["upload", "webcam", "clipboard"],
-                height=320,
-                buttons=[],
-            )
-        with gr.Column(scale=3, min_width=280):
-            result = gr.HTML(_WAITING)
-            opacity = gr.Slider(0, 1, 0.5, label="Activation map")
-            fit = gr.Radio(
-                choices=[("Crop the middle", "crop"), ("Pad to a square", "pad")],
-                value="crop",
-                label="If it is not square",
-            )
-    examples = sorted(map(str, (HERE / "examples").glob("*.png")))
-    gr.Examples(examples, image, cache_examples=False)
+def _one_tab(classifier: Classifier, limits: Mapping[str, Any]) -> None:
+    with gr.Row(elem_id="one"):
+        image = inputs.Picture(
+            label="Picture",
+            sources=["upload", "webcam", "clipboard"],
+            height="var(--input-height)",
+            buttons=[],
+        )
+        result = gr.HTML(_WAITING, apply_default_css=False)
+        with gr.Accordion("Options", open=False):
+            fit = _fit_choice()
+            opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Strength of highlights")
+    _examples(classifier, image)
 
-    def predict(image: Path | bytes | None, fit: uploads.Fit) -> dict[str, Any]:
+    def predict(image: Path | bytes | None, fit: Fit) -> dict[str, Any]:
         if image is None:
-            raise _error("There is no image. Upload one.")
+            raise inputs.error("There is no image. Upload one.")
         if fit is None:
-            raise _error(_ARGUMENTS)
-        with _errors_shown():
+            raise inputs.error(inputs.ARGUMENTS)
+        with inputs.errors_shown():
             return classifier(image, fit).as_dict()
 
-    def show(image: Path | bytes | None, fit: uploads.Fit) -> str:
+    def show(image: Path | bytes | None, fit: Fit) -> str:
         if image is None:
             return _WAITING
-        with _errors_shown():
+        with inputs.errors_shown():
             return classifier(image, fit).as_html()
 
-    limits = {"concurrency_limit": concurrency, "concurrency_id": "model"}
     gr.on(
         [image.change, fit.change],
         show,
@@ -95,94 +101,102 @@ def _classify_tab(classifier: Classifier, concurrency: int) -> None:
     )
 
 
-def _evaluation_tab(report: Mapping[str, Any], figures: Path) -> None:
-    _markdown(card.evaluation(report))
-    mistakes = figures / "mistakes.png"
-    if mistakes.is_file():
-        gr.Markdown("### The most confident mistakes")
-        gr.Image(mistakes, show_label=False, interactive=False, buttons=["fullscreen"])
-    gr.Markdown("### Accuracy of each class")
-    gr.Dataframe(
-        card.class_accuracies(report),
-        headers=["class", "images", "accuracy"],
-        datatype=["str", "number", "str"],
-        interactive=False,
-        max_height=480,
+def _examples(classifier: Classifier, image: gr.Image) -> None:
+    if not (answered := example_pictures.answered_by(classifier)):
+        return
+    buttons = gr.HTML(
+        example_pictures.as_html(answered),
+        js_on_load=_ON_EXAMPLE,
+        apply_default_css=False,
+    )
+    paths = {example.shows: str(example.path) for example in answered}
+
+    def choose(event: gr.EventData) -> str | None:
+        return paths.get(str(event.shows))
+
+    buttons.click(choose, None, image, api_visibility="private", queue=False)
+
+
+def _several_tab(
+    classifier: Classifier, max_pictures: int, limits: Mapping[str, Any]
+) -> None:
+    waiting = f'<p class="waiting">Choose up to {max_pictures} pictures at once.</p>'
+    with gr.Row(elem_id="several"):
+        pictures = inputs.Pictures(
+            label="Pictures",
+            sources=["upload", "webcam", "clipboard"],
+            file_types=["image"],
+            height="var(--input-height)",
+            buttons=[],
+            interactive=True,
+        )
+        result = gr.HTML(waiting, apply_default_css=False)
+        with gr.Accordion("Options", open=False):
+            fit = _fit_choice()
+
+    def show(
+        pictures: list[tuple[str, Path | bytes]],
+        fit: Fit,
+        progress: gr.Progress = _PROGRESS,
+    ) -> str:
+        if len(pictures) > max_pictures:
+            raise inputs.error(
+                f"These are {len(pictures)} pictures. Send {max_pictures} at most."
+            )
+        if not pictures:
+            return waiting
+        answers = []
+        for name, source in progress.tqdm(pictures, desc="Answering", unit="pictures"):
+            try:
+                answers.append(Answer(name, classifier(source, fit)))
+            except UnusableImageError as error:
+                answers.append(Answer(name, problem=str(error)))
+        return answer_table.as_html(answers)
+
+    gr.on(
+        [pictures.change, fit.change],
+        show,
+        [pictures, fit],
+        result,
+        api_visibility="private",
+        trigger_mode="always_last",
+        **limits,
+    ).failure(lambda: waiting, None, result, api_visibility="private")
+
+
+def _fit_choice() -> gr.Radio:
+    return gr.Radio(
+        choices=[("Crop the middle", "crop"), ("Pad to a square", "pad")],
+        value="crop",
+        label="If a picture is not square",
     )
 
 
-def _markdown(text: str) -> None:
+def _knowledge_tab(
+    classifier: Classifier, report: Mapping[str, Any] | None, figures: Path | None
+) -> None:
+    header, rows = card.classes(classifier, report)
+    _markdown(card.knowledge(classifier, report))
+    gr.Dataframe(
+        rows,
+        headers=header,
+        datatype="str",
+        interactive=False,
+        show_search="search",
+        column_widths=_WIDTHS[: len(header)],
+        wrap=True,
+        buttons=[],
+        max_height=480,
+    )
+    if figures and (mistakes := figures / "mistakes.png").is_file():
+        gr.set_static_paths([mistakes])  # gr.Image has no alternative text
+        gr.HTML(
+            f"""<div class="mistakes"><h2>Its most confident mistakes</h2>
+<img loading="lazy" src="gradio_api/file={quote(str(mistakes.resolve()))}"
+ alt="test images, each with the wrong answer that the model was sure of"></div>"""
+        )
+
+
+def _markdown(text: str, elem_id: str | None = None) -> None:
     """Shows Markdown, in which ``$`` has no meaning."""
-    gr.Markdown(text, latex_delimiters=[])
-
-
-def _preprocess(_: gr.Image, payload: Any) -> Path | bytes | None:
-    if payload is None:
-        return None
-    if payload.url and payload.url.startswith("data:"):
-        with _errors_shown():
-            return uploads.from_data_url(payload.url)
-    _check_place(payload.path)
-    return Path(payload.path)
-
-
-def _check_place(path: str | Path) -> None:
-    """Raises gr.Error if a request names a file of the server that is no upload."""
-    folders = Path(get_upload_folder()), HERE / "examples"
-    if not any(Path(path).resolve().is_relative_to(f.resolve()) for f in folders):
-        raise _error(_ARGUMENTS)
-
-
-async def _move_to_cache(self: gr.Image, path: str | Path | None) -> str | None:
-    if str(path).startswith(("http://", "https://")):  # it could be of any size
-        raise _error("Addresses are not fetched. Upload the image itself.")
-    if path is not None:
-        _check_place(path)
-    moved: str | None = await gr.Image.async_move_resource_to_block_cache(self, path)
-    return moved
-
-
-# An image component that hands over the file undecoded: Gradio's own answers a damaged
-# one with nothing but "Error". A class statement would run Gradio's metaclass, which
-# writes a type stub beside this file.
-Upload = ABCMeta.__new__(
-    type(gr.Image),
-    "Upload",
-    (gr.Image,),
-    {
-        "__module__": __name__,
-        "is_template": True,  # the browser draws it as a gr.Image
-        "preprocess": _preprocess,
-        "async_move_resource_to_block_cache": _move_to_cache,
-    },
-)
-
-
-@contextlib.contextmanager
-def _errors_shown() -> Iterator[None]:
-    try:
-        yield
-    except uploads.UnusableImageError as error:
-        raise _error(str(error)) from error
-
-
-def _answer_wrong_arguments(demo: gr.Blocks) -> None:
-    """Answers arguments of another number or type with a sentence.
-
-    Gradio would log a traceback with the arguments in it, and answer nothing.
-    """
-    preprocess = demo.preprocess_data
-
-    async def preprocess_or_answer(*inputs: Any) -> list[Any]:
-        try:
-            return await preprocess(*inputs)
-        except Exception as error:
-            if isinstance(error, gr.Error) and not error.print_exception:
-                raise  # it is one of _error
-            raise _error(_ARGUMENTS) from error
-
-    demo.preprocess_data = preprocess_or_answer
-
-
-def _error(sentence: str) -> gr.Error:
-    return gr.Error(sentence, title="No answer", print_exception=False)
+    gr.Markdown(text, latex_delimiters=[], elem_id=elem_id)

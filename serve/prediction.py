@@ -14,7 +14,8 @@ from jax_resnet.data.labels import ClassConfidence
 from jax_resnet.runtime.text import printable
 
 _MAP_COLOR = (255, 90, 0)
-_SIDE = 256  # pixels of the page, the longer side of the image
+# From these probabilities on an answer is called probable, and sure.
+_PROBABLE, _SURE = 0.5, 0.8
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,17 @@ class Prediction:
     image: UInt8[np.ndarray, "h w c"]  # the pixels that went into the model
     classes: list[ClassConfidence]  # the most probable classes, in descending order
     maps: Float[np.ndarray, "n h4 w4"]  # the class-activation map of each of them
+    seconds: float  # from the upload to these
+
+    @property
+    def verdict(self) -> str:
+        """The answer in a few words, as HTML, with its doubt."""
+        first = self.classes[0]
+        label = f"<strong>{shown(first['label'])}</strong>"
+        confidence = first["confidence"]
+        if confidence < _PROBABLE:
+            return f"Not sure. Perhaps {label}"
+        return label if confidence >= _SURE else f"Probably {label}"
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the answer of the API."""
@@ -32,42 +44,61 @@ class Prediction:
     def as_html(self) -> str:
         """Returns the image and the classes, each of which shows its map if chosen."""
         maps = "".join(
-            f'<img class="map map-{i}" alt="" src="{_data_url(_overlay(m))}">'
+            f'<img class="map map-{i}" alt="" src="{data_url(_overlay(m))}">'
             for i, m in enumerate(self.maps)
         )
         rows = "".join(_row(i, each) for i, each in enumerate(self.classes))
-        label = _shown(self.classes[0]["label"])
         height, width, _ = self.image.shape
-        scale = _SIDE / max(height, width)
-        size = f"width: {scale * width:.0f}px; height: {scale * height:.0f}px"
         return f"""<div class="result">
+<div class="verdict" role="status"><p>{self.verdict}</p>
+<small>answered in {1000 * self.seconds:.0f} ms</small></div>
 <figure>
-<div class="picture" style="{size}">
-<img class="pixels" alt="the input of the model, {label}" src="{_data_url(self.image)}">
-{maps}</div>
-<figcaption>The input of the model, {width}x{height} pixels, and the regions that speak
-for the chosen class</figcaption>
+<div class="picture" style="aspect-ratio: {width} / {height}">
+<img class="pixels" alt="the picture in {width} by {height} pixels"
+ src="{data_url(self.image)}">{maps}</div>
+<figcaption>What the model sees, {width}x{height} pixels. What speaks for the chosen
+answer is highlighted.</figcaption>
 </figure>
-<ol class="classes">{rows}</ol>
+<fieldset class="classes">
+<legend>Choose an answer to see what speaks for it</legend>
+<ol>{rows}</ol>
+</fieldset>
 </div>"""
 
 
+def shown(name: str) -> str:
+    """Returns a name as HTML."""
+    return html.escape(printable(name))
+
+
+def group(each: ClassConfidence) -> str:
+    """Returns the superclass as HTML, nothing if there is none."""
+    superclass = each["superclass"]
+    return f"<small>{shown(superclass)}</small>" if superclass else ""
+
+
+def percent(confidence: float) -> str:
+    """Returns a probability as it is shown."""
+    return f"{100 * confidence:.1f} %"
+
+
+def data_url(pixels: UInt8[np.ndarray, "h w c"]) -> str:
+    """Returns an image as the address of a picture."""
+    png = io.BytesIO()
+    image = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
+    image.save(png, "PNG", compress_level=1)
+    return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
+
+
 def _row(index: int, each: ClassConfidence) -> str:
-    percent = 100 * each["confidence"]
-    superclass = (
-        f"<small>{_shown(each['superclass'])}</small>" if each["superclass"] else ""
-    )
+    confidence = percent(each["confidence"])
     checked = " checked" if index == 0 else ""
     return f"""<li><label>
 <input type="radio" name="class" class="choice-{index}"{checked}>
-<span class="label">{_shown(each["label"])} {superclass}</span>
-<span class="percent">{percent:.1f} %</span>
-<span class="bar"><span style="width:{percent:.1f}%"></span></span>
+<span class="label">{shown(each["label"])} {group(each)}</span>
+<span class="percent">{confidence}</span>
+<span class="bar"><span style="width: {100 * each["confidence"]:.1f}%"></span></span>
 </label></li>"""
-
-
-def _shown(name: str) -> str:
-    return html.escape(printable(name))
 
 
 def _overlay(activation: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 4"]:
@@ -78,10 +109,3 @@ def _overlay(activation: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 4"]
     image[..., :3] = _MAP_COLOR
     image[..., 3] = np.round(255 * alpha)
     return image
-
-
-def _data_url(pixels: UInt8[np.ndarray, "h w c"]) -> str:
-    png = io.BytesIO()
-    image = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
-    image.save(png, "PNG", compress_level=1)
-    return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()

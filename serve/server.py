@@ -22,27 +22,34 @@ _OVERHEAD = 4 / 3 * 1.05
 
 
 class LimitBody:
-    """ASGI middleware: answers HTTP 413 to a request with a larger body."""
+    """ASGI middleware: answers HTTP 413 to a request with a larger body.
 
-    def __init__(self, app: ASGIApp, limit: int):
+    Uploads have their own limit: the page sends several files in one request, which go
+    to the disk, and Gradio limits the size of each.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int, upload_limit: int):
         self._app = app
         self._limit = limit
+        self._upload_limit = upload_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles a connection."""
         received = 0
-        text = f"A request may have {self._limit:,} bytes, and this has more.\n"
+        is_upload = scope.get("path", "").endswith("/upload")
+        limit = self._upload_limit if is_upload else self._limit
+        text = f"A request may have {limit:,} bytes, and this has more.\n"
 
         async def limited_receive() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._limit:
+            if received > limit:
                 raise HTTPException(413, text)
             return message
 
         headers = dict(scope.get("headers", ()))
-        if int(headers.get(b"content-length", 0)) > self._limit:
+        if int(headers.get(b"content-length", 0)) > limit:
             await PlainTextResponse(text, 413)(scope, receive, send)
         else:
             await self._app(scope, limited_receive, send)
@@ -67,8 +74,12 @@ def create(classifier: Classifier, options: argparse.Namespace) -> uvicorn.Serve
         }
 
     demo = page.build(
-        classifier, max_queue=options.max_queue, concurrency=options.concurrency
+        classifier,
+        max_queue=options.max_queue,
+        concurrency=options.concurrency,
+        max_pictures=options.max_pictures,
     )
+    body_limit = int(options.max_upload * 10**6 * _OVERHEAD)
     gr.mount_gradio_app(
         app,
         demo,
@@ -80,11 +91,12 @@ def create(classifier: Classifier, options: argparse.Namespace) -> uvicorn.Serve
         run_history=False,
         footer_links=["api"],
         ssr_mode=False,
-        # The themes' own fonts come from another server.
-        theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+        theme=_theme(),
         css_paths=HERE / "style.css",
     )
-    app.add_middleware(LimitBody, limit=int(options.max_upload * 10**6 * _OVERHEAD))
+    app.add_middleware(
+        LimitBody, limit=body_limit, upload_limit=options.max_pictures * body_limit
+    )
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -94,6 +106,18 @@ def create(classifier: Classifier, options: argparse.Namespace) -> uvicorn.Serve
         timeout_graceful_shutdown=GRACE,
     )
     return uvicorn.Server(config)
+
+
+def _theme() -> gr.themes.Base:
+    # The theme's own fonts come from another server, and some of its texts have less
+    # contrast than WCAG 2 asks for (4.5).
+    theme = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["monospace"])
+    # Its method ``set`` would also reset what the theme had set itself.
+    theme.body_text_color_subdued = "*neutral_500"
+    theme.color_accent = "*primary_600"
+    theme.block_label_text_color = "*primary_700"
+    theme.block_title_text_color = "*primary_700"
+    return theme
 
 
 def serve(

@@ -38,7 +38,7 @@ ResNet-{architecture["depth"]} of width {architecture["width"]}, with the shortc
 
 ## Accuracy
 
-{_accuracy(metadata, epoch)}
+{accuracy(model)}
 
 ## Use
 
@@ -91,10 +91,12 @@ def _front_matter(metadata: RunMetadata, epoch: EpochRecord | None) -> dict[str,
     return fields
 
 
-def _accuracy(metadata: RunMetadata, epoch: EpochRecord | None) -> str:
+def accuracy(model: StoredModel) -> str:
+    """Says how accurate the model is, in Markdown, and on which images."""
+    metadata, run = model.metadata, model.metadata.run
+    epoch = metadata.epoch_at(model.step)
     if epoch is None:
         return "Not measured: the model is not from the end of an epoch of a known run."
-    run = metadata.run
     which = _selection(metadata, epoch)
     text = (
         f"Top-1 {100 * epoch['val_top1']:.2f} %, top-5 {100 * epoch['val_top5']:.2f} % "

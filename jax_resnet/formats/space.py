@@ -8,9 +8,11 @@ from pathlib import Path
 
 import yaml
 from packaging.requirements import Requirement
+from PIL import Image
 
 import jax_resnet
 from jax_resnet.checkpoint import model_folder
+from jax_resnet.formats import model_card
 from jax_resnet.predictor import Predictor
 from jax_resnet.reporting.markdown import plain
 from jax_resnet.runtime.errors import UserError
@@ -21,6 +23,7 @@ from jax_resnet.runtime.resources import own_folder
 _PACKAGE = Path(jax_resnet.__file__).parent
 _DEMO = own_folder("serve")
 MODEL = "model"  # the folder where the demo looks for its model
+_THUMBNAIL = "thumbnail.jpg"
 
 
 def check() -> None:
@@ -46,6 +49,7 @@ def write(predictor: Predictor, path: Path) -> None:
             shutil.copy(report, folder)
             if (figures := report.with_suffix("")).is_dir():
                 shutil.copytree(figures, folder / figures.name)
+    _collage(_DEMO / "examples").save(path / _THUMBNAIL, quality=85)
     write_atomically(path / "requirements.txt", _requirements().encode())
     write_atomically(path / "README.md", _readme(predictor).encode())
 
@@ -56,7 +60,15 @@ def load(path: Path, _: Predictor) -> Predictor:
 
 
 def _ignored(folder: str, names: list[str]) -> set[str]:
-    kept = {".py", ".typed", ".css", ".png", ""}  # without suffix: folders
+    kept = {
+        ".py",
+        ".typed",
+        ".css",
+        ".toml",
+        ".png",
+        ".jpg",
+        "",
+    }  # without suffix: folders
     ignored = {name for name in names if Path(name).suffix not in kept}
     # The package has a folder of the name MODEL, too, which is code. In a wheel, it
     # also has the demo.
@@ -79,20 +91,38 @@ def _requirements() -> str:
     return "\n".join(sorted(pins)) + "\n"
 
 
+def _collage(examples: Path) -> Image.Image:
+    """Returns the demo's examples in two rows: the preview of a link is wide."""
+    paths = sorted(p for p in examples.iterdir() if p.suffix in (".jpg", ".png"))
+    columns, side = -(-len(paths) // 2), 300
+    collage = Image.new("RGB", (columns * side, 2 * side), "white")
+    for index, path in enumerate(paths):
+        row, column = divmod(index, columns)
+        with Image.open(path) as image:
+            square = image.convert("RGB").resize((side, side))
+        collage.paste(square, (column * side, row * side))
+    return collage
+
+
 def _readme(predictor: Predictor) -> str:
     run, info = predictor.metadata.run, predictor.info
     name = f"ResNet-{predictor.metadata.model['depth']} on {info.name}"
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     fields = {
         "title": name,
+        "emoji": "🔎",
+        "colorFrom": "indigo",
+        "colorTo": "blue",
         "sdk": "gradio",
         "sdk_version": metadata.version("gradio"),
         "python_version": python,
         "app_file": "app.py",
         "license": "apache-2.0",
         "model": f"{run.title}, step {predictor.step}",
-        "tags": ["jax", "flax", "image-classification", info.name],
+        "tags": ["jax", "flax", "resnet", "image-classification", info.name],
         "short_description": f"A small ResNet in JAX, {info.num_classes} classes",
+        # Of the Space, so that its names have to be filled in.
+        "thumbnail": f"https://huggingface.co/spaces/USER/NAME/resolve/main/{_THUMBNAIL}",
     }
     front = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
     return f"""---
@@ -100,8 +130,10 @@ def _readme(predictor: Predictor) -> str:
 
 # {plain(name)}
 
-Sorts pictures into {info.num_classes} classes, and shows which part of a picture speaks
-for a class.
+Sorts pictures into {info.num_classes} classes, one or several at a time, and shows
+which part of a picture speaks for a class.
+
+{model_card.accuracy(predictor.stored)}
 
 Python {python}, on the CPU: `pip install -r requirements.txt && python app.py`
 

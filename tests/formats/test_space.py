@@ -6,12 +6,14 @@ import subprocess
 import sys
 import tomllib
 import urllib.request
+import venv
 from importlib import metadata
 
 import pytest
 import yaml
 from command_line import ROOT
 from format_fixtures import make_predictor, same_arrays
+from PIL import Image
 
 from jax_resnet.checkpoint import model_folder
 from jax_resnet.formats import space
@@ -39,7 +41,8 @@ def test_it_has_all_that_it_needs_and_nothing_else(folder):
     assert same_arrays(make_predictor(), space.load(folder, make_predictor()))
     names = {str(path.relative_to(folder)) for path in folder.rglob("*")}
     assert {
-        *("app.py", "style.css", "examples/apple.png", "jax_resnet/py.typed"),
+        *("app.py", "style.css", "examples/apple.png", "examples/cat.jpg"),
+        *("examples/examples.toml", "jax_resnet/py.typed", "thumbnail.jpg"),
         *("model/evaluation-test.json", "model/evaluation-test/mistakes.png"),
     } <= names
     # Asked of the files: an editable installation would stand in for missing modules.
@@ -58,7 +61,18 @@ def test_front_matter(folder):
     assert fields["python_version"] == version
     assert (folder / fields["app_file"]).is_file()
     assert len(fields["short_description"]) <= 60  # the Hub's limit
+    assert {"jax", "resnet", "image-classification"} <= set(fields["tags"])
+    thumbnail = fields["thumbnail"].rsplit("/", 1)[1]
+    with Image.open(folder / thumbnail) as image:
+        assert image.size == (1200, 600)
     assert "python app.py" in body
+    assert "Not measured" in body
+
+
+def test_the_card_has_the_figures(tmp_path):
+    space.write(Predictor.open(ROOT / "results" / "resnet20-cpu"), tmp_path / "demo")
+    card = (tmp_path / "demo" / "README.md").read_text()
+    assert "Top-1 26.54 %, top-5 56.92 % on the 10,000 images of `test`" in card
 
 
 def test_requirements_are_pinned(folder):
@@ -72,13 +86,16 @@ def test_requirements_are_pinned(folder):
 
 
 @pytest.mark.ci
-def test_it_runs_by_itself_and_stops_on_sigterm(folder):
+def test_it_runs_from_its_own_requirements_and_stops_on_sigterm(folder, tmp_path):
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    where = [sys.executable, "-c", "import jax_resnet; print(jax_resnet.__file__)"]
-    found = subprocess.check_output(where, cwd=folder, env=environment, text=True)
-    assert found.strip() == str(folder / "jax_resnet" / "__init__.py")
+    install = ["-m", "pip", "install", "--quiet", "--no-compile", "-r"]
+    subprocess.run(
+        [python, *install, folder / "requirements.txt"], env=environment, check=True
+    )
     process = subprocess.Popen(
-        [sys.executable, "app.py", "--port", "0"],
+        [python, "app.py", "--port", "0"],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
@@ -89,6 +106,8 @@ def test_it_runs_by_itself_and_stops_on_sigterm(folder):
         address = re.search(r"http://\S+", process.stdout.readline()).group()
         with urllib.request.urlopen(address + "/healthz", timeout=30) as response:
             assert json.load(response)["step"] == 9
+        with urllib.request.urlopen(address, timeout=30) as response:
+            assert "What is in the picture?" in response.read().decode()
         process.send_signal(signal.SIGTERM)
         assert process.wait(5) == 143
         assert process.stderr.read() == ""

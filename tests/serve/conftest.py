@@ -4,11 +4,13 @@ import contextlib
 import json
 import threading
 import time
+from dataclasses import replace
 
 import app
 import pytest
 from classifier import Classifier
 from format_fixtures import make_predictor
+from PIL import Image
 
 from jax_resnet.checkpoint import model_folder
 from jax_resnet.predictor import Predictor
@@ -16,16 +18,34 @@ from jax_resnet.predictor import Predictor
 REPORT = {
     **{"step": 9, "n": 100, "dataset": "grey", "split": "test", "loss": 1.0},
     **{"top1": 0.5, "top5": 0.9, "ece": 0.1},
-    "per_class": [{"name": "a_b", "count": 10, "accuracy": 0.25}],
+    "per_class": [{"name": "raccoon", "count": 10, "accuracy": 0.25}],
 }
+# Some of them are on the demo's examples.
+CLASSES = (
+    "apple",
+    "raccoon",
+    "rocket",
+    "cup",
+    "sea",
+    "bus",
+    "x_y",
+    "plate",
+    "man",
+    "fox",
+)
 
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
     """An exported model with an evaluation beside it."""
     path = tmp_path_factory.mktemp("served")
-    model_folder.write(path, make_predictor(num_classes=10).stored)
+    stored = make_predictor(num_classes=10).stored
+    dataset = replace(stored.metadata.dataset, class_names=CLASSES)
+    metadata = replace(stored.metadata, dataset=dataset)
+    model_folder.write(path, replace(stored, metadata=metadata))
     (path / "evaluation-test.json").write_text(json.dumps(REPORT))
+    (path / "evaluation-test").mkdir()
+    Image.new("RGB", (9, 9)).save(path / "evaluation-test" / "mistakes.png")
     return path
 
 

@@ -8,10 +8,10 @@ import app
 import numpy as np
 import pytest
 from command_line import ROOT
-from format_fixtures import make_predictor
 from over_http import CALL, ask, data_url, png, request
 
 from jax_resnet.distributed import device
+from jax_resnet.predictor import Predictor
 from jax_resnet.runtime.errors import UserError
 
 pytestmark = pytest.mark.slow
@@ -27,21 +27,25 @@ def test_health(address):
     assert health == {"status": "ok", **model}
 
 
-def test_the_page_has_its_parts(address):
+def test_the_page_has_its_parts(address, folder):
     status, text = request(address)
     assert status == 200
-    for part in ("ResNet-8 on grey", "Where it fails", "The model", "apple.png"):
+    for part in ("ResNet-8 on grey knows 10 things", "Several", "What it knows", "CC0"):
         assert part in text
+    assert text.count("data:image/jpeg;base64,") == 8  # the examples
+    mistakes = f"/gradio_api/file={folder}/evaluation-test/mistakes.png"
+    assert mistakes[1:] in text
+    assert request(address + mistakes)[0] == 200
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad"])
-def test_the_api_returns_the_models_probabilities(address, fit):
+def test_the_api_returns_the_models_probabilities(address, folder, fit):
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     answer = ask(address, data_url(png(pixels)), fit)
-    predictor = make_predictor(num_classes=10)
+    predictor = Predictor.open(folder)
     (expected,) = predictor.predict(pixels[None])
     order = np.argsort(-expected)[:5]
-    labels = [predictor.info.class_names[c] for c in order]
+    labels = [predictor.info.class_names[c].replace("_", " ") for c in order]
     assert [each["label"] for each in answer["top5"]] == labels
     found = [each["confidence"] for each in answer["top5"]]
     np.testing.assert_allclose(found, expected[order], rtol=1e-4)
@@ -99,6 +103,30 @@ def test_large_requests_are_refused(address):
     connection = http.client.HTTPConnection(host, timeout=30)
     headers = {"Content-Type": "application/json"}
     connection.request("POST", CALL, (bytes(10**6) for _ in range(15)), headers)
+    assert connection.getresponse().status == 413
+
+
+def upload(address, sizes):
+    """Uploads files of these sizes in one request; returns the status."""
+    parts = [
+        b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+        + bytes(size)
+        for size in sizes
+    ]
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=30)
+    body = b"\r\n".join([*parts, b"--x--\r\n"])
+    connection.request("POST", "/gradio_api/upload", body, headers)
+    return connection.getresponse().status
+
+
+def test_several_files_are_uploaded_at_once_each_of_limited_size(address):
+    assert upload(address, [8_000_000] * 3) == 200
+    assert upload(address, [8_000_000, 11_000_000]) == 413
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=30)
+    connection.putrequest("POST", "/gradio_api/upload")
+    connection.putheader("Content-Length", "281000000")
+    connection.endheaders()
     assert connection.getresponse().status == 413
 
 

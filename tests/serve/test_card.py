@@ -5,9 +5,11 @@ import re
 from dataclasses import replace
 
 import card
+import pytest
 from classifier import Classifier
 from format_fixtures import make_predictor
 from markdown_it import MarkdownIt
+from metadata_fixtures import record
 
 from jax_resnet.predictor import Predictor
 
@@ -18,17 +20,81 @@ def rendered(text):
     return html.unescape(re.sub("<.*?>", "", MARKDOWN.render(text)))
 
 
-def test_texts_are_shown_as_they_are():
+def classifier(*, dataset=(), run=(), history=()):
+    """A classifier with changes of its metadata."""
     stored = make_predictor().stored
-    info = replace(stored.metadata.dataset, class_names=("$x$|y", "<b>", "*z*\n"))
-    run = replace(stored.metadata.run, command="a `b` | c", device="<i>")
-    metadata = replace(stored.metadata, dataset=info, run=run)
-    classifier = Classifier(Predictor(replace(stored, metadata=metadata)))
-    page = rendered(card.details(classifier))
-    assert r"The classes: $x$|y, <b>, *z*\n." in page
-    assert "a `b` | c" in page and "on <i>" in page
-    report = {"n": 2, "dataset": "d*e*", "split": "test[:2]+`x`", "loss": 1.0}
-    report |= dict.fromkeys(("top1", "top5", "ece"), 0.5)
-    assert "On 2 images of d*e* test[:2]+`x`: top-1 50" in rendered(
-        card.evaluation(report)
+    metadata = replace(
+        stored.metadata,
+        dataset=replace(stored.metadata.dataset, **dict(dataset)),
+        run=replace(stored.metadata.run, **dict(run)),
+        history=list(history),
     )
+    return Classifier(Predictor(replace(stored, metadata=metadata)))
+
+
+def test_texts_are_shown_as_they_are():
+    changed = classifier(
+        dataset={"class_names": ("$x$|y", "<b>", "*z*\n"), "name": "d*e*"},
+        run={"command": "a `b` | c", "device": "<i>"},
+    )
+    page = rendered(card.details(changed))
+    assert "a `b` | c" in page and "on <i>" in page
+    assert "ResNet-8 on d*e* knows 3 things." in rendered(card.headline(changed))
+    report = {"n": 2, "dataset": "d*e*", "split": "test[:2]+`x`", "per_class": []}
+    report |= dict.fromkeys(("top1", "top5"), 0.5)
+    known = rendered(card.knowledge(changed, report))
+    assert "among the 2 of d*e* test[:2]+`x`: overall 50.00 %" in known
+    _, rows = card.classes(changed, report)
+    assert rows == [["$x$|y", ""], ["*z*\\n", ""], ["<b>", ""]]
+
+
+@pytest.mark.parametrize(
+    ("fraction", "words"),
+    [
+        (0.004, "less than 1 time in 20"),
+        (0.2654, "about one time in four"),
+        (0.5117, "about one time in two"),
+        (0.6712, "about two times in three"),
+        (0.73, "about three times in four"),
+        (0.94, "about 19 times in 20"),
+        (0.99, "almost always"),
+    ],
+)
+def test_odds(fraction, words):
+    assert card.odds(fraction) == words
+
+
+def test_odds_are_never_far_from_the_figure():
+    numbers = ("no", "one", "two", "three", "four", "five")
+    for thousandth in range(30, 970):
+        words = card.odds(thousandth / 1000)
+        found = re.fullmatch(r"about (\w+) times? in (\w+)", words).groups()
+        times, total = (numbers.index(n) if n in numbers else int(n) for n in found)
+        assert abs(times / total - thousandth / 1000) <= 0.025 + 1e-9
+
+
+def test_a_model_far_from_the_goal_is_announced():
+    good = record(1, step=9, val_top1=0.7312)
+    bad = record(1, step=9, val_top1=0.2654)
+    cifar = {"name": "cifar100"}
+    first = rendered(card.headline(classifier(dataset=cifar, history=[bad]))).strip()
+    assert first.startswith("Not well trained: this model is right about one time in")
+    unknown = rendered(card.headline(classifier(history=[bad])))  # no goal is known
+    assert unknown.startswith("What is in the picture?")
+    measured = rendered(card.headline(classifier(dataset=cifar, history=[good])))
+    assert measured.startswith("What is in the picture?")
+    assert "right about three times in four (73.12 %)" in measured
+    assert "was not measured" in card.headline(classifier())
+
+
+def test_the_table_of_classes():
+    changed = classifier(
+        dataset={"superclass_names": ("big_cats", "fish"), "superclass_of": (1, 0, 0)}
+    )
+    header, rows = card.classes(changed, None)
+    assert header == ["thing", "group"]
+    assert rows == [["a", "fish"], ["b", "big cats"], ["c", "big cats"]]
+    report = {"per_class": [{"name": "b", "count": 10, "accuracy": 0.25}]}
+    header, rows = card.classes(changed, report)
+    assert header == ["thing", "right", "group"]
+    assert rows[:2] == [["a", "", "fish"], ["b", "25 %", "big cats"]]

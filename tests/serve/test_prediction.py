@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from PIL import Image
 from prediction import Prediction
 
@@ -28,7 +29,7 @@ MAPS[0] = [[-9, 4], [0, 2]]
 
 def predict(image=IMAGE, probabilities=PROBABILITIES, **changes):
     classes, order = top_classes(probabilities, replace(INFO, **changes))
-    return Prediction(image, classes, MAPS[: len(order)])
+    return Prediction(image, classes, MAPS[: len(order)], seconds=0.0123)
 
 
 def pictures(html):
@@ -45,11 +46,28 @@ def test_json():
     assert answer["top5"][3]["superclass"] == "trees"
 
 
+@pytest.mark.parametrize(
+    ("confidence", "verdict"),
+    [
+        (0.31, "Not sure. Perhaps <strong>maple tree</strong>"),
+        (0.6, "Probably <strong>maple tree</strong>"),
+        (0.9, "<strong>maple tree</strong>"),
+    ],
+)
+def test_doubt_is_said(confidence, verdict):
+    others = np.full(5, (1 - confidence) / 5)
+    probabilities = np.array([confidence, *others], np.float32)
+    prediction = predict(probabilities=probabilities)
+    assert prediction.verdict == verdict
+    assert f"<p>{verdict}</p>" in prediction.as_html()
+
+
 def test_few_classes_without_superclasses():
     few = predict(probabilities=PROBABILITIES[:2], superclass_of=())
     assert len(few.as_dict()["top5"]) == 2
     assert few.as_dict()["superclass"] is None
-    assert "small" not in few.as_html()
+    assert few.as_html().count("<small>") == 1  # the time
+    assert "answered in 12 ms" in few.as_html()
 
 
 def test_the_page_shows_the_input_the_maps_and_names_without_markup():

@@ -1,0 +1,17 @@
+from example_pictures import FOLDER, Example, summary
+
+
+def test_what_is_said_of_the_examples():
+    def example(shows, answer, why="", is_known=True):
+        return Example(FOLDER, shows, "", why, is_known, answer)
+
+    right, cat = example("cup", "cup"), example("cat", "lion", is_known=False)
+    assert summary([right]) == "This model is right on all 1."
+    text = summary(
+        [right, example("rocket", "plate", "it is dark."), example("sea", "plain"), cat]
+    )
+    assert text == (
+        "This model is right on 1 of these 3. It takes the rocket for “plate”: it is "
+        "dark. It takes the sea for “plain”. The cat is none of the things that it "
+        "knows, so its answer (“lion”) has to be wrong."
+    )

@@ -1,0 +1,47 @@
+"""Requests that name files, and files that are no uploads."""
+
+import pytest
+from command_line import ROOT
+
+gradio = pytest.importorskip("gradio", reason="the extra 'serve' is not installed")
+import inputs  # noqa: E402
+
+DATA = gradio.Gallery.data_model
+META = {"_type": "gradio.FileData"}
+CAT = ROOT / "serve/examples/cat.jpg"
+
+
+def several(*files):
+    data = DATA.model_validate([{"image": {**f, "meta": META}} for f in files])
+    return inputs.Pictures().preprocess(data)
+
+
+def test_several_pictures_have_names_and_contents(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    upload = tmp_path / "x" / "a.png"
+    upload.parent.mkdir()
+    upload.touch()
+    data_url = {"url": "data:image/png;base64,aGVsbG8="}
+    assert several({"path": str(upload), "orig_name": "my a.png"}, data_url) == [
+        ("my a.png", upload),
+        ("picture", b"hello"),
+    ]
+    assert inputs.Pictures().preprocess(None) == []
+    film = {"video": {"path": str(upload), "meta": META}}
+    assert inputs.Pictures().preprocess(DATA.model_validate([film])) == [
+        ("picture", upload)
+    ]
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", str(ROOT / "README.md"), "a.png"])
+def test_files_of_the_server_are_not_read(path):
+    with pytest.raises(gradio.Error, match="uploaded file"):
+        several({"path": str(CAT)}, {"path": path})
+    payload = gradio.FileData(path=path)
+    with pytest.raises(gradio.Error, match="uploaded file"):
+        inputs.Picture().preprocess(payload)
+
+
+def test_a_data_url_has_to_be_one():
+    with pytest.raises(gradio.Error, match="base64"):
+        several({"url": "data:image/png,xx"})
