@@ -24,6 +24,7 @@ _PACKAGE = Path(jax_resnet.__file__).parent
 _DEMO = own_folder("serve")
 MODEL = "model"  # the folder where the demo looks for its model
 _THUMBNAIL = "thumbnail.jpg"
+_KEPT = {".py", ".typed", ".css", ".toml", ".png", ".jpg"}
 
 
 def check() -> None:
@@ -60,16 +61,8 @@ def load(path: Path, _: Predictor) -> Predictor:
 
 
 def _ignored(folder: str, names: list[str]) -> set[str]:
-    kept = {
-        ".py",
-        ".typed",
-        ".css",
-        ".toml",
-        ".png",
-        ".jpg",
-        "",
-    }  # without suffix: folders
-    ignored = {name for name in names if Path(name).suffix not in kept}
+    suffixes = {name: Path(name).suffix for name in names}  # of folders: none
+    ignored = {name for name, s in suffixes.items() if s and s not in _KEPT}
     # The package has a folder of the name MODEL, too, which is code. In a wheel, it
     # also has the demo.
     own = {_DEMO: {MODEL}, _PACKAGE: {_DEMO.name}}.get(Path(folder), set())
