@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 from prediction import Prediction, data_url, group, percent, shown
 
+from jax_resnet.runtime.text import printable
+
 _TOP = 5
 
 
@@ -48,10 +50,15 @@ def as_csv(answers: Iterable[Answer]) -> str:
         cells = [
             cell
             for each in classes
-            for cell in (each["label"], each["superclass"], f"{each['confidence']:.4f}")
+            for cell in (
+                each["label"],
+                each["superclass"] or "",
+                f"{each['confidence']:.4f}",
+            )
         ]
         missing = [""] * (len(columns) - len(cells))
-        writer.writerow([answer.name, *cells, *missing, answer.problem])
+        row = [answer.name, *cells, *missing, answer.problem]
+        writer.writerow(map(printable, row))
     return lines.getvalue()
 
 

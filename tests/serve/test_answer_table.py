@@ -17,7 +17,7 @@ CLASSES = [
 MAPS = np.zeros((2, 1, 1), np.float32)
 ANSWERS = [
     Answer('a, "b".png', Prediction(IMAGE, CLASSES, MAPS, 0.01)),
-    Answer("<i>.png", problem="This is not an image."),
+    Answer("<i>.png\ud800", problem="This is not an image."),
 ]
 
 
@@ -28,7 +28,7 @@ def test_csv_has_a_line_for_each_picture():
     assert first["confidence_1"] == "0.6123"
     assert (first["class_2"], first["group_2"]) == ("<b>", "")
     assert (first["class_3"], first["problem"]) == ("", "")
-    assert (second["file"], second["class_1"]) == ("<i>.png", "")
+    assert (second["file"], second["class_1"]) == ("<i>.png\\ud800", "")
     assert second["problem"] == "This is not an image."
 
 
