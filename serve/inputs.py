@@ -12,7 +12,6 @@ from typing import Any
 
 import gradio as gr
 import uploads
-from example_pictures import FOLDER
 from gradio.utils import get_upload_folder
 
 ARGUMENTS = (
@@ -35,16 +34,19 @@ def errors_shown() -> Iterator[None]:
         raise error(str(unusable)) from unusable
 
 
-def answer_wrong_arguments(demo: gr.Blocks) -> None:
-    """Answers arguments of another number or type with a sentence.
+def answer_wrong_arguments(demo: gr.Blocks, max_pictures: int) -> None:
+    """Answers arguments of another number or type, or other files, with a sentence.
 
     Gradio would log a traceback with the arguments in it, and answer nothing.
     """
     preprocess = demo.preprocess_data
 
-    async def preprocess_or_answer(*inputs: Any) -> list[Any]:
+    async def preprocess_or_answer(
+        function: Any, arguments: list[Any], *rest: Any
+    ) -> list[Any]:
         try:
-            return await preprocess(*inputs)
+            check_files(arguments, max_pictures)
+            return await preprocess(function, arguments, *rest)
         except Exception as exception:
             if isinstance(exception, gr.Error) and not exception.print_exception:
                 raise  # it is one of ``error``
@@ -53,18 +55,35 @@ def answer_wrong_arguments(demo: gr.Blocks) -> None:
     demo.preprocess_data = preprocess_or_answer
 
 
-def _check_place(path: str | Path) -> None:
-    """Raises gr.Error if a request names a file of the server that is no upload."""
-    folders = Path(get_upload_folder()), FOLDER
-    if not any(Path(path).resolve().is_relative_to(f.resolve()) for f in folders):
-        raise error(ARGUMENTS)
+def check_files(arguments: list[Any], limit: int) -> None:
+    """Raises gr.Error if a request names too many files, or one that is no upload.
+
+    Gradio would fetch addresses and copy the server's files, for a component of any
+    kind and wherever they stand in the arguments.
+    """
+    paths, rest = [], list(arguments)
+    while rest:
+        each = rest.pop()
+        if isinstance(each, dict):
+            if "path" in each or "url" in each:
+                paths.append(each.get("path"))
+            rest += each.values()
+        elif isinstance(each, list):
+            rest += each
+    if len(paths) > limit:
+        raise error(f"These are {len(paths)} pictures. Send {limit} at most.")
+    folder = Path(get_upload_folder()).resolve()
+    for path in filter(None, paths):
+        if path.startswith(("http://", "https://")):  # it could be of any size
+            raise error("Addresses are not fetched. Upload the image itself.")
+        if not Path(path).resolve().is_relative_to(folder):
+            raise error(ARGUMENTS)
 
 
 def _file_or_bytes(image: Any) -> Path | bytes:
     if image.url and image.url.startswith("data:"):
         with errors_shown():
             return uploads.from_data_url(image.url)
-    _check_place(image.path)
     return Path(image.path)
 
 
@@ -78,13 +97,10 @@ def _several(_: gr.Gallery, payload: Any) -> list[tuple[str, Path | bytes]]:
     return [(file.orig_name or "picture", _file_or_bytes(file)) for file in files]
 
 
-async def _move_to_cache(self: Any, path: str | Path | None) -> str | None:
-    if str(path).startswith(("http://", "https://")):  # it could be of any size
-        raise error("Addresses are not fetched. Upload the image itself.")
-    if path is not None:
-        _check_place(path)
-    moved: str | None = await gr.Image.async_move_resource_to_block_cache(self, path)
-    return moved
+def _fit(choice: gr.Radio, payload: Any) -> Any:
+    if payload is None:
+        raise error(ARGUMENTS)
+    return gr.Radio.preprocess(choice, payload)
 
 
 def _component(base: type, name: str, preprocess: Any) -> type:
@@ -94,10 +110,10 @@ def _component(base: type, name: str, preprocess: Any) -> type:
         "__module__": __name__,
         "is_template": True,  # the browser draws it as its base
         "preprocess": preprocess,
-        "async_move_resource_to_block_cache": _move_to_cache,
     }
     return ABCMeta.__new__(type(base), name, (base,), members)
 
 
 Picture = _component(gr.Image, "Picture", _one)
 Pictures = _component(gr.Gallery, "Pictures", _several)
+FitChoice = _component(gr.Radio, "FitChoice", _fit)

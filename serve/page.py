@@ -49,9 +49,10 @@ def build(
             _knowledge_tab(classifier, report, figures)
         with gr.Tab("Model"):
             _markdown(card.details(classifier), elem_id="details")
-    inputs.answer_wrong_arguments(demo)
-    # Every API request is a session of 40 KB, and Gradio would keep the last 10,000.
-    demo.state_session_capacity = 500
+    inputs.answer_wrong_arguments(demo, max_pictures)
+    # Every API request is a session, and Gradio would keep the last 10,000 of them with
+    # their pictures.
+    demo.state_session_capacity = 32
     return demo.queue(max_size=max_queue, api_open=False)
 
 
@@ -72,8 +73,6 @@ def _one_tab(classifier: Classifier, limits: Mapping[str, Any]) -> None:
     def predict(image: Path | bytes | None, fit: Fit) -> dict[str, Any]:
         if image is None:
             raise inputs.error("There is no image. Upload one.")
-        if fit is None:
-            raise inputs.error(inputs.ARGUMENTS)
         with inputs.errors_shown():
             return classifier(image, fit).as_dict()
 
@@ -112,7 +111,10 @@ def _examples(classifier: Classifier, image: gr.Image) -> None:
     paths = {example.shows: str(example.path) for example in answered}
 
     def choose(event: gr.EventData) -> str | None:
-        return paths.get(str(event.shows))
+        try:
+            return paths.get(event.shows)
+        except (AttributeError, TypeError):  # it is not the page that asks
+            return None
 
     buttons.click(choose, None, image, api_visibility="private", queue=False)
 
@@ -139,10 +141,6 @@ def _several_tab(
         fit: Fit,
         progress: gr.Progress = _PROGRESS,
     ) -> str:
-        if len(pictures) > max_pictures:
-            raise inputs.error(
-                f"These are {len(pictures)} pictures. Send {max_pictures} at most."
-            )
         if not pictures:
             return waiting
         answers = []
@@ -165,7 +163,7 @@ def _several_tab(
 
 
 def _fit_choice() -> gr.Radio:
-    return gr.Radio(
+    return inputs.FitChoice(
         choices=[("Crop the middle", "crop"), ("Pad to a square", "pad")],
         value="crop",
         label="If a picture is not square",

@@ -4,6 +4,7 @@ import argparse
 import ipaddress
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -11,6 +12,8 @@ import page
 import uvicorn
 from classifier import HERE, Classifier
 from fastapi import FastAPI, HTTPException
+from gradio import route_utils
+from starlette.datastructures import FormData
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -36,7 +39,7 @@ class LimitBody:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles a connection."""
         received = 0
-        is_upload = scope.get("path", "").endswith("/upload")
+        is_upload = scope.get("path") == "/gradio_api/upload"
         limit = self._upload_limit if is_upload else self._limit
         text = f"A request may have {limit:,} bytes, and this has more.\n"
 
@@ -53,6 +56,27 @@ class LimitBody:
             await PlainTextResponse(text, 413)(scope, receive, send)
         else:
             await self._app(scope, limited_receive, send)
+
+
+class UploadParser(route_utils.GradioMultiPartParser):
+    """Gradio's parser of uploads, without what would stay after them.
+
+    Gradio keeps fields that are no files in memory, and the files of an upload that the
+    client does not finish on the disk.
+    """
+
+    def __init__(self, *args: Any, **settings: Any):
+        super().__init__(*args, **settings | {"max_fields": 0})
+
+    async def parse(self) -> FormData:
+        """Parses the request; deletes its files if that fails."""
+        try:
+            return await super().parse()
+        except BaseException:
+            for file in self._files_to_close_on_error:
+                file.close()
+                Path(file.name).unlink(missing_ok=True)
+            raise
 
 
 def create(classifier: Classifier, options: argparse.Namespace) -> uvicorn.Server:
@@ -73,6 +97,7 @@ def create(classifier: Classifier, options: argparse.Namespace) -> uvicorn.Serve
             "uptime_seconds": round(time.monotonic() - started, 1),
         }
 
+    route_utils.GradioMultiPartParser = UploadParser
     demo = page.build(
         classifier,
         max_queue=options.max_queue,

@@ -9,6 +9,8 @@ import urllib.request
 from PIL import Image
 
 CALL = "/gradio_api/call/predict"
+CHOOSE = "/gradio_api/call/choose"  # of the examples
+SEVERAL = "/gradio_api/call/show_1"
 
 
 def request(url, body=None):
@@ -23,23 +25,23 @@ def request(url, body=None):
         return error.code, error.read().decode(errors="replace")
 
 
-def post(address, *arguments):
-    """Asks for a prediction."""
+def post(address, *arguments, call=CALL):
+    """Calls an endpoint, by default that of predictions."""
     body = json.dumps({"data": arguments}).encode()
-    status, text = request(address + CALL, body)
+    status, text = request(address + call, body)
     return status, json.loads(text)
 
 
-def fetch(address, event):
+def fetch(address, event, call=CALL):
     """Fetches the answer to what `post` returned."""
-    return request(f"{address}{CALL}/{event['event_id']}")[1]
+    return request(f"{address}{call}/{event['event_id']}")[1]
 
 
-def ask(address, *arguments):
-    """Returns the prediction of an image and a fit, or the text of the error."""
-    status, event = post(address, *arguments)
+def ask(address, *arguments, call=CALL):
+    """Returns the answer, by default the prediction, or the text of the error."""
+    status, event = post(address, *arguments, call=call)
     assert status == 200, event
-    text = fetch(address, event)
+    text = fetch(address, event, call)
     content = json.loads(text.split("data: ")[-1])
     return content[0] if "event: complete" in text else content["error"]
 

@@ -2,13 +2,16 @@
 
 import http.client
 import json
+import os
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import app
 import numpy as np
 import pytest
 from command_line import ROOT
-from over_http import CALL, ask, data_url, png, request
+from over_http import CALL, CHOOSE, SEVERAL, ask, data_url, png, request
 
 from jax_resnet.distributed import device
 from jax_resnet.predictor import Predictor
@@ -63,18 +66,33 @@ def test_a_damaged_upload_gets_a_sentence(address):
     [
         (data_url(EXAMPLE), "stretch"),
         (data_url(EXAMPLE), None),
+        ([], None),
         (data_url(EXAMPLE), ["crop"]),
         (data_url(EXAMPLE),),
         (),
         ("apple.png", "crop"),
         ({"url": 1}, "crop"),
         ({}, "crop"),
+        (None, {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}),
     ],
     ids=lambda arguments: repr(arguments)[-20:],
 )
-def test_wrong_arguments_get_a_sentence_and_no_traceback(address, arguments, capfd):
-    answer = ask(address, *arguments)
+@pytest.mark.parametrize("call", [CALL, SEVERAL])
+def test_wrong_arguments_get_a_sentence_and_no_traceback(
+    address, arguments, call, capfd
+):
+    answer = ask(address, *arguments, call=call)
     assert "data is [image, fit]: " in answer and '"crop" or "pad"' in answer
+    assert capfd.readouterr().err == ""
+
+
+def test_more_pictures_than_are_answered_at_once(address):
+    images = [{"image": data_url(EXAMPLE[:99])}] * 21
+    assert "Send 20 at most" in ask(address, images, "crop", call=SEVERAL)
+
+
+def test_an_example_that_is_none_gets_no_traceback(address, capfd):
+    assert ask(address, call=CHOOSE) is None
     assert capfd.readouterr().err == ""
 
 
@@ -89,11 +107,12 @@ def test_arguments_that_are_no_uploads(address, folder):
     assert "Addresses are not fetched" in ask(address, image, "crop")
 
 
-def test_large_requests_are_refused(address):
+@pytest.mark.parametrize("path", [CALL, "/gradio_api/call/upload", "/upload"])
+def test_large_requests_are_refused(address, path):
     host = address.removeprefix("http://")
     # By the announced size, before the body is sent.
     connection = http.client.HTTPConnection(host, timeout=30)
-    connection.putrequest("POST", CALL)
+    connection.putrequest("POST", path)
     connection.putheader("Content-Length", "20000000")
     connection.endheaders()
     response = connection.getresponse()
@@ -106,17 +125,16 @@ def test_large_requests_are_refused(address):
     assert connection.getresponse().status == 413
 
 
-def upload(address, sizes):
+FORM = {"Content-Type": "multipart/form-data; boundary=x"}
+FIELD = b'--x\r\nContent-Disposition: form-data; name="files"'
+FILE = FIELD + b'; filename="a.png"\r\n\r\n'
+
+
+def upload(address, sizes, part=FILE):
     """Uploads files of these sizes in one request; returns the status."""
-    parts = [
-        b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
-        + bytes(size)
-        for size in sizes
-    ]
-    headers = {"Content-Type": "multipart/form-data; boundary=x"}
     connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=30)
-    body = b"\r\n".join([*parts, b"--x--\r\n"])
-    connection.request("POST", "/gradio_api/upload", body, headers)
+    body = b"\r\n".join([*(part + bytes(size) for size in sizes), b"--x--\r\n"])
+    connection.request("POST", "/gradio_api/upload", body, FORM)
     return connection.getresponse().status
 
 
@@ -128,6 +146,26 @@ def test_several_files_are_uploaded_at_once_each_of_limited_size(address):
     connection.putheader("Content-Length", "281000000")
     connection.endheaders()
     assert connection.getresponse().status == 413
+
+
+def test_nothing_stays_of_an_upload_that_fails(address, capfd):
+    folder = Path(os.environ["GRADIO_TEMP_DIR"])
+    before = set(folder.iterdir())
+    assert upload(address, [9], part=FIELD + b"\r\n\r\n") == 400  # it is no file
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=30)
+    headers = FORM | {"Content-Length": "1000000"}
+    connection.request("POST", "/gradio_api/upload", FILE + bytes(99_999), headers)
+    wait_for(lambda: set(folder.iterdir()) - before)
+    connection.close()
+    wait_for(lambda: set(folder.iterdir()) == before)
+    assert capfd.readouterr().err == ""
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.fixture

@@ -33,13 +33,34 @@ def test_several_pictures_have_names_and_contents(tmp_path, monkeypatch):
     ]
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", str(ROOT / "README.md"), "a.png"])
-def test_files_of_the_server_are_not_read(path):
-    with pytest.raises(gradio.Error, match="uploaded file"):
-        several({"path": str(CAT)}, {"path": path})
-    payload = gradio.FileData(path=path)
-    with pytest.raises(gradio.Error, match="uploaded file"):
-        inputs.Picture().preprocess(payload)
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("/etc/passwd", "uploaded file"),
+        (str(CAT), "uploaded file"),
+        ("a.png", "uploaded file"),
+        ("https://example.com/a.png", "Addresses are not fetched"),
+    ],
+)
+def test_only_uploads_are_read_wherever_they_stand(path, answer, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    upload = {"path": str(tmp_path / "a.png")}
+    inputs.check_files([upload, "crop"], 1)
+    for arguments in (
+        [{"path": path}, "crop"],
+        [None, {"path": path}],
+        [[{"image": upload}, {"image": {"path": path}}], "crop"],
+        [{"url": "x", "meta": [{"path": path}]}, "crop"],
+    ):
+        with pytest.raises(gradio.Error, match=answer):
+            inputs.check_files(arguments, 2)
+
+
+def test_files_are_counted():
+    images = [{"image": {"url": "data:"}}] * 2
+    inputs.check_files([images, "crop"], 2)
+    with pytest.raises(gradio.Error, match=r"These are 3 .* Send 2 at most\."):
+        inputs.check_files([images, {"path": None}], 2)
 
 
 def test_a_data_url_has_to_be_one():
