@@ -61,7 +61,8 @@ def check_files(arguments: list[Any], limit: int) -> None:
     Gradio would fetch addresses and copy the server's files, for a component of any
     kind and wherever they stand in the arguments.
     """
-    paths, rest = [], list(arguments)
+    paths: list[str | None] = []
+    rest, longest = list(arguments), 0
     while rest:
         each = rest.pop()
         if isinstance(each, dict):
@@ -69,9 +70,10 @@ def check_files(arguments: list[Any], limit: int) -> None:
                 paths.append(each.get("path"))
             rest += each.values()
         elif isinstance(each, list):
+            longest = max(longest, len(each))
             rest += each
-    if len(paths) > limit:
-        raise error(f"These are {len(paths)} pictures. Send {limit} at most.")
+    if (count := max(len(paths), longest)) > limit:
+        raise error(f"These are {count} pictures. Send {limit} at most.")
     folder = Path(get_upload_folder()).resolve()
     for path in filter(None, paths):
         if path.startswith(("http://", "https://")):  # it could be of any size
