@@ -72,8 +72,8 @@ class Classifier:
             "selected": epoch["epoch"] != metadata.run.epochs,
         }
 
-    def evaluation(self) -> tuple[dict[str, Any], Path] | None:
-        """Returns the evaluation report beside the model, and its folder of figures.
+    def evaluation(self) -> tuple[dict[str, Any], Path | None] | None:
+        """Returns the evaluation report beside the model, and its figure of mistakes.
 
         The test split's report is preferred. Reports of other checkpoints are ignored.
         """
@@ -83,7 +83,8 @@ class Classifier:
         for file in sorted(files, key=lambda f: (f.stem != "evaluation-test", f)):
             report = _read_json(file)
             if report.get("step") == self.predictor.step and report.get("per_class"):
-                return report, file.with_suffix("")
+                mistakes = file.with_suffix("") / "mistakes.png"
+                return report, mistakes if mistakes.is_file() else None
         return None
 
 

@@ -53,18 +53,20 @@ def summary(examples: Sequence[Example]) -> str:
     """Says which of the examples the model gets right, and which it does not."""
     known = [example for example in examples if example.is_known]
     right = sum(example.is_right for example in known)
-    share = f"all {right}" if right == len(known) else f"{right} of these {len(known)}"
-    sentences = [f"This model is right on {share}."]
-    for example in examples:
-        shows, answer = example.shows, printable(example.answer)
-        if not example.is_known:
-            sentences.append(
-                f"The {shows} is none of the things that it knows, so its answer "
-                f"(“{answer}”) has to be wrong."
-            )
-        elif not example.is_right:
+    share = "all" if right == len(known) else f"{right} of"
+    sentences = [f"This model is right on {share} the {len(known)} that it knows."]
+    for example in known:
+        if not example.is_right:
             why = f": {example.why}" if example.why else "."
-            sentences.append(f"It takes the {shows} for “{answer}”{why}")
+            answer = printable(example.answer)
+            sentences.append(f"It takes the {example.shows} for “{answer}”{why}")
+    unknown = [f"the {each.shows}" for each in examples if not each.is_known]
+    if unknown:
+        *others, last = unknown
+        are = f"{', '.join(others)} and {last} are" if others else f"{last} is"
+        sentences.append(
+            f"T{are[1:]} none of the things that it knows, so it has to be wrong there."
+        )
     return " ".join(sentences)
 
 

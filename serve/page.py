@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import answer_table
 import card
@@ -24,6 +23,10 @@ _ON_EXAMPLE = """element.addEventListener("click", event => {
   trigger("click", {shows: button.value});
   document.getElementById("one").scrollIntoView({block: "nearest"});
 });"""
+# The server answers the address.
+_MISTAKES = """<div class="mistakes"><h2>Its most confident mistakes</h2>
+<img loading="lazy" src="mistakes.png"
+ alt="test images, each with the wrong answer that the model was sure of"></div>"""
 _WIDTHS = ["35%", "20%", "45%"]  # of the columns of the table of classes
 _SET_OPACITY = "v => document.documentElement.style.setProperty('--map-opacity', v)"
 
@@ -36,7 +39,7 @@ def build(
     At most ``max_queue`` requests wait; further ones get HTTP 503.
     """
     limits = {"concurrency_limit": concurrency, "concurrency_id": "model"}
-    report, figures = classifier.evaluation() or (None, None)
+    report, mistakes = classifier.evaluation() or (None, None)
     with gr.Blocks(
         title=classifier.title, analytics_enabled=False, delete_cache=(600, 3600)
     ) as demo:
@@ -46,7 +49,7 @@ def build(
         with gr.Tab("Several"):
             _several_tab(classifier, max_pictures, limits)
         with gr.Tab("What it knows"):
-            _knowledge_tab(classifier, report, figures)
+            _knowledge_tab(classifier, report, mistakes)
         with gr.Tab("Model"):
             _markdown(card.details(classifier), elem_id="details")
     inputs.answer_wrong_arguments(demo, max_pictures)
@@ -171,7 +174,7 @@ def _fit_choice() -> gr.Radio:
 
 
 def _knowledge_tab(
-    classifier: Classifier, report: Mapping[str, Any] | None, figures: Path | None
+    classifier: Classifier, report: Mapping[str, Any] | None, mistakes: Path | None
 ) -> None:
     header, rows = card.classes(classifier, report)
     _markdown(card.knowledge(classifier, report))
@@ -186,13 +189,8 @@ def _knowledge_tab(
         buttons=[],
         max_height=480,
     )
-    if figures and (mistakes := figures / "mistakes.png").is_file():
-        gr.set_static_paths([mistakes])  # gr.Image has no alternative text
-        gr.HTML(
-            f"""<div class="mistakes"><h2>Its most confident mistakes</h2>
-<img loading="lazy" src="gradio_api/file={quote(str(mistakes.resolve()))}"
- alt="test images, each with the wrong answer that the model was sure of"></div>"""
-        )
+    if mistakes:
+        gr.HTML(_MISTAKES)  # gr.Image has no alternative text
 
 
 def _markdown(text: str, elem_id: str | None = None) -> None:

@@ -14,7 +14,7 @@ from classifier import HERE, Classifier
 from fastapi import FastAPI, HTTPException
 from gradio import route_utils
 from starlette.datastructures import FormData
-from starlette.responses import PlainTextResponse
+from starlette.responses import FileResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jax_resnet.runtime.text import say
@@ -97,6 +97,9 @@ def create(classifier: Classifier, options: argparse.Namespace) -> uvicorn.Serve
             "uptime_seconds": round(time.monotonic() - started, 1),
         }
 
+    _, mistakes = classifier.evaluation() or (None, None)
+    if mistakes:
+        app.get("/mistakes.png")(lambda: FileResponse(mistakes))
     route_utils.GradioMultiPartParser = UploadParser
     demo = page.build(
         classifier,

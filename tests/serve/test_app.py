@@ -36,9 +36,8 @@ def test_the_page_has_its_parts(address, folder):
     for part in ("ResNet-8 on grey knows 10 things", "Several", "What it knows", "CC0"):
         assert part in text
     assert text.count("data:image/jpeg;base64,") == 8  # the examples
-    mistakes = f"/gradio_api/file={folder}/evaluation-test/mistakes.png"
-    assert mistakes[1:] in text
-    assert request(address + mistakes)[0] == 200
+    assert "mistakes.png" in text and request(address + "/mistakes.png")[0] == 200
+    assert str(folder) not in text
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad"])
@@ -96,10 +95,10 @@ def test_an_example_that_is_none_gets_no_traceback(address, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_arguments_that_are_no_uploads(address, folder):
+def test_arguments_that_are_no_uploads(address, tmp_path):
     assert "no image" in ask(address, None, "crop")
-    (folder / "apple.png").write_bytes(EXAMPLE)
-    for path in ("/etc/passwd", str(folder / "config.json"), str(folder / "apple.png")):
+    (tmp_path / "apple.png").write_bytes(EXAMPLE)
+    for path in ("/etc/passwd", str(ROOT / "README.md"), str(tmp_path / "apple.png")):
         assert request(f"{address}/gradio_api/file={path}")[0] in (403, 404)
         image = {"path": path, "meta": {"_type": "gradio.FileData"}}
         assert "uploaded file" in ask(address, image, "crop")
