@@ -27,8 +27,9 @@ def headline(classifier: Classifier) -> str:
     return (
         f"{_warning(classifier)}"
         "# What is in the picture?\n"
-        f"{plain(classifier.title)} knows {predictor.info.num_classes} things. {often} "
-        "Anything else gets a wrong answer, too."
+        f"This model, {plain(classifier.title)}, knows {predictor.info.num_classes} "
+        f"things. {often} "
+        "Anything else gets a wrong answer."
     )
 
 
@@ -43,9 +44,10 @@ def knowledge(classifier: Classifier, report: Mapping[str, Any] | None) -> str:
         return text
     images = plain("{dataset} {split}".format_map(report))
     return (
-        f"{text} “Right” is the share of its images that were recognised, among the "
-        f"{report['n']:,} of {images}: overall {_percent(report['top1'])}, and "
-        f"{_percent(report['top5'])} are among the five most probable answers."
+        f"{text} “Right” is the share of a thing's pictures that the model recognised. "
+        f"Of all {report['n']:,} pictures ({images}) it recognised "
+        f"{_percent(report['top1'])}, and for {_percent(report['top5'])} the right "
+        "answer was among its first five."
     )
 
 
@@ -115,8 +117,8 @@ def _warning(classifier: Classifier) -> str:
     if accuracy is None or goal is None or accuracy["top1"] > goal - _FAR:
         return ""
     return (
-        f"> **Not well trained:** this model is right {odds(accuracy['top1'])}, where "
-        f"a ResNet-56 that was trained to the end is right {odds(goal)}.\n\n"
+        f"> **Not well trained:** it is right {odds(accuracy['top1'])}, "
+        f"a ResNet-56 that was trained to the end {odds(goal)}.\n\n"
     )
 
 

@@ -53,8 +53,9 @@ def summary(examples: Sequence[Example]) -> str:
     """Says which of the examples the model gets right, and which it does not."""
     known = [example for example in examples if example.is_known]
     right = sum(example.is_right for example in known)
-    share = "all" if right == len(known) else f"{right} of"
-    sentences = [f"This model is right on {share} the {len(known)} that it knows."]
+    sentences = [
+        f"The model knows {len(known)} of these things and is right on {right}."
+    ]
     for example in known:
         if not example.is_right:
             why = f": {example.why}" if example.why else "."

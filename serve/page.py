@@ -25,8 +25,9 @@ _ON_EXAMPLE = """element.addEventListener("click", event => {
 });"""
 # The server answers the address.
 _MISTAKES = """<div class="mistakes"><h2>Its most confident mistakes</h2>
-<img loading="lazy" src="mistakes.png"
- alt="test images, each with the wrong answer that the model was sure of"></div>"""
+<p>Above each picture: the model's answer, and what it really is.</p>
+<a href="mistakes.png" target="_blank"><img loading="lazy" src="mistakes.png"
+ alt="Test pictures that the model was sure of and wrong about"></a></div>"""
 _WIDTHS = ["35%", "20%", "45%"]  # of the columns of the table of classes
 _SET_OPACITY = "v => document.documentElement.style.setProperty('--map-opacity', v)"
 
@@ -129,7 +130,7 @@ def _several_tab(
     with gr.Row(elem_id="several"):
         pictures = inputs.Pictures(
             label="Pictures",
-            sources=["upload", "webcam", "clipboard"],
+            sources=["upload", "clipboard"],
             file_types=["image"],
             height="var(--input-height)",
             buttons=[],

@@ -33,7 +33,12 @@ def test_health(address):
 def test_the_page_has_its_parts(address, folder):
     status, text = request(address)
     assert status == 200
-    for part in ("ResNet-8 on grey knows 10 things", "Several", "What it knows", "CC0"):
+    for part in (
+        "ResNet-8 on grey, knows 10 things",
+        "Several",
+        "What it knows",
+        "CC0",
+    ):
         assert part in text
     assert text.count("data:image/jpeg;base64,") == 8  # the examples
     assert "mistakes.png" in text and request(address + "/mistakes.png")[0] == 200

@@ -39,11 +39,13 @@ def test_texts_are_shown_as_they_are():
     )
     page = rendered(card.details(changed))
     assert "a `b` | c" in page and "on <i>" in page
-    assert "ResNet-8 on d*e* knows 3 things." in rendered(card.headline(changed))
+    assert "This model, ResNet-8 on d*e*, knows 3 things." in rendered(
+        card.headline(changed)
+    )
     report = {"n": 2, "dataset": "d*e*", "split": "test[:2]+`x`", "per_class": []}
     report |= dict.fromkeys(("top1", "top5"), 0.5)
     known = rendered(card.knowledge(changed, report))
-    assert "among the 2 of d*e* test[:2]+`x`: overall 50.00 %" in known
+    assert "Of all 2 pictures (d*e* test[:2]+`x`) it recognised 50.00 %" in known
     _, rows = card.classes(changed, report)
     assert rows == [["$x$|y", ""], ["*z*\\n", ""], ["<b>", ""]]
 
@@ -78,7 +80,7 @@ def test_a_model_far_from_the_goal_is_announced():
     bad = record(1, step=9, val_top1=0.2654)
     cifar = {"name": "cifar100"}
     first = rendered(card.headline(classifier(dataset=cifar, history=[bad]))).strip()
-    assert first.startswith("Not well trained: this model is right about one time in")
+    assert first.startswith("Not well trained: it is right about one time in")
     unknown = rendered(card.headline(classifier(history=[bad])))  # no goal is known
     assert unknown.startswith("What is in the picture?")
     measured = rendered(card.headline(classifier(dataset=cifar, history=[good])))

@@ -6,12 +6,12 @@ def test_what_is_said_of_the_examples():
         return Example(FOLDER, shows, "", why, is_known, answer)
 
     right, cat = example("cup", "cup"), example("cat", "lion", is_known=False)
-    assert summary([right]) == "This model is right on all the 1 that it knows."
+    assert summary([right]) == "The model knows 1 of these things and is right on 1."
     text = summary(
         [right, example("rocket", "plate", "it is dark."), example("sea", "plain"), cat]
     )
     assert text == (
-        "This model is right on 1 of the 3 that it knows. It takes the rocket for "
+        "The model knows 3 of these things and is right on 1. It takes the rocket for "
         "“plate”: it is dark. It takes the sea for “plain”. The cat is none of the "
         "things that it knows, so it has to be wrong there."
     )
