@@ -15,9 +15,12 @@ _FAR = 0.1
 _NUMBERS = ("no", "one", "two", "three", "four", "five")
 
 
-def headline(classifier: Classifier) -> str:
-    """Says what the model can do, for a visitor, after a warning if it is a bad one."""
-    predictor, accuracy = classifier.predictor, classifier.accuracy
+def headline(classifier: Classifier, report: Mapping[str, Any] | None) -> str:
+    """Says what the model can do, for a visitor, after a warning if it is a bad one.
+
+    ``report`` is of an evaluation, for a model whose training is not known.
+    """
+    predictor, accuracy = classifier.predictor, classifier.accuracy or report
     often = (
         "How often it is right was not measured."
         if accuracy is None
@@ -25,7 +28,7 @@ def headline(classifier: Classifier) -> str:
         "pictures like those it learned from."
     )
     return (
-        f"{_warning(classifier)}"
+        f"{_warning(predictor.info.name, accuracy)}"
         "# What is in the picture?\n"
         f"This model, {plain(classifier.title)}, knows {predictor.info.num_classes} "
         f"things. {often} "
@@ -112,8 +115,8 @@ def odds(fraction: float) -> str:
     return f"about {words[0]} {'time' if times == 1 else 'times'} in {words[1]}"
 
 
-def _warning(classifier: Classifier) -> str:
-    accuracy, goal = classifier.accuracy, _GOALS.get(classifier.predictor.info.name)
+def _warning(dataset: str, accuracy: Mapping[str, Any] | None) -> str:
+    goal = _GOALS.get(dataset)
     if accuracy is None or goal is None or accuracy["top1"] > goal - _FAR:
         return ""
     return (

@@ -44,7 +44,7 @@ def build(
     with gr.Blocks(
         title=classifier.title, analytics_enabled=False, delete_cache=(600, 3600)
     ) as demo:
-        _markdown(card.headline(classifier), elem_id="headline")
+        _markdown(card.headline(classifier, report), elem_id="headline")
         with gr.Tab("Picture"):
             _one_tab(classifier, limits)
         with gr.Tab("Several"):

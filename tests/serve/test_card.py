@@ -40,7 +40,7 @@ def test_texts_are_shown_as_they_are():
     page = rendered(card.details(changed))
     assert "a `b` | c" in page and "on <i>" in page
     assert "This model, ResNet-8 on d*e*, knows 3 things." in rendered(
-        card.headline(changed)
+        card.headline(changed, None)
     )
     report = {"n": 2, "dataset": "d*e*", "split": "test[:2]+`x`", "per_class": []}
     report |= dict.fromkeys(("top1", "top5"), 0.5)
@@ -79,14 +79,18 @@ def test_a_model_far_from_the_goal_is_announced():
     good = record(1, step=9, val_top1=0.7312)
     bad = record(1, step=9, val_top1=0.2654)
     cifar = {"name": "cifar100"}
-    first = rendered(card.headline(classifier(dataset=cifar, history=[bad]))).strip()
+    first = rendered(
+        card.headline(classifier(dataset=cifar, history=[bad]), None)
+    ).strip()
     assert first.startswith("Not well trained: it is right about one time in")
-    unknown = rendered(card.headline(classifier(history=[bad])))  # no goal is known
+    # No goal is known of another data set.
+    unknown = rendered(card.headline(classifier(history=[bad]), None))
     assert unknown.startswith("What is in the picture?")
-    measured = rendered(card.headline(classifier(dataset=cifar, history=[good])))
+    measured = rendered(card.headline(classifier(dataset=cifar, history=[good]), None))
     assert measured.startswith("What is in the picture?")
     assert "right about three times in four (73.12 %)" in measured
-    assert "was not measured" in card.headline(classifier())
+    assert "was not measured" in card.headline(classifier(), None)
+    assert "one time in two (50.00 %)" in card.headline(classifier(), {"top1": 0.5})
 
 
 def test_the_table_of_classes():

@@ -46,7 +46,7 @@ def test_the_examples_are_answered_as_the_page_says(classifier, answers):
     assert f"{len(known)} of these things and is right on {right}." in text
     assert "The cat is none of the things" in text
     # A model that gets most of them wrong is announced as one that is not well trained.
-    is_announced = card.headline(classifier).startswith("> **Not well trained")
+    is_announced = card.headline(classifier, None).startswith("> **Not well trained")
     assert is_announced == (len(wrong) > len(known) / 2)
 
 
@@ -59,4 +59,4 @@ def test_the_examples_are_of_as_many_superclasses(classifier):
 
 def test_the_figure_is_that_of_the_evaluation(classifier):
     report, _ = classifier.evaluation()
-    assert f"({100 * report['top1']:.2f} %)" in card.headline(classifier)
+    assert f"({100 * report['top1']:.2f} %)" in card.headline(classifier, None)
