@@ -85,21 +85,7 @@ def create(classifier: Classifier, options: argparse.Namespace) -> uvicorn.Serve
     When it is stopped, it answers the open requests, for at most :data:`GRACE` seconds.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    started = time.monotonic()
-
-    @app.get("/healthz")
-    def health() -> dict[str, Any]:
-        return {
-            "status": "ok",
-            "model": classifier.title,
-            "step": classifier.predictor.step,
-            "accuracy": classifier.accuracy,
-            "uptime_seconds": round(time.monotonic() - started, 1),
-        }
-
-    _, mistakes = classifier.evaluation() or (None, None)
-    if mistakes:
-        app.get("/mistakes.png")(lambda: FileResponse(mistakes))
+    _add_routes(app, classifier)
     route_utils.GradioMultiPartParser = UploadParser
     demo = page.build(
         classifier,
@@ -134,6 +120,28 @@ def create(classifier: Classifier, options: argparse.Namespace) -> uvicorn.Serve
         timeout_graceful_shutdown=GRACE,
     )
     return uvicorn.Server(config)
+
+
+def _add_routes(app: FastAPI, classifier: Classifier) -> None:
+    started = time.monotonic()
+
+    @app.get("/healthz")
+    def health() -> dict[str, Any]:
+        return {
+            "status": "ok",
+            "model": classifier.title,
+            "step": classifier.predictor.step,
+            "accuracy": classifier.accuracy,
+            "uptime_seconds": round(time.monotonic() - started, 1),
+        }
+
+    @app.api_route("/gradio_api/file=http{address:path}", methods=["GET", "HEAD"])
+    def refuse_address() -> None:  # Gradio would fetch it for whoever asks
+        raise HTTPException(403, "Addresses are not fetched.")
+
+    _, mistakes = classifier.evaluation() or (None, None)
+    if mistakes:
+        app.get("/mistakes.png")(lambda: FileResponse(mistakes))
 
 
 def _theme() -> gr.themes.Base:

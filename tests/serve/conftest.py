@@ -38,7 +38,7 @@ CLASSES = (
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
     """An exported model with an evaluation beside it."""
-    path = tmp_path_factory.mktemp("100%25")  # a place with an odd name
+    path = tmp_path_factory.mktemp("100%25\n")  # a place with an odd name
     stored = make_predictor(num_classes=10).stored
     dataset = replace(stored.metadata.dataset, class_names=CLASSES)
     metadata = replace(stored.metadata, dataset=dataset)

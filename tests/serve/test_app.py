@@ -109,6 +109,8 @@ def test_arguments_that_are_no_uploads(address, tmp_path):
         assert "uploaded file" in ask(address, image, "crop")
     image = {"path": address + "/healthz", "meta": {"_type": "gradio.FileData"}}
     assert "Addresses are not fetched" in ask(address, image, "crop")
+    status, text = request(f"{address}/gradio_api/file={address}/healthz")
+    assert status == 403 and "Addresses are not fetched" in text
 
 
 @pytest.mark.parametrize("path", [CALL, "/gradio_api/call/upload", "/upload"])
