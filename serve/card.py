@@ -9,7 +9,7 @@ from jax_resnet.data.labels import readable
 from jax_resnet.reporting.markdown import code, plain, table
 from jax_resnet.runtime.text import printable
 
-# What configs/resnet56.py sets out to reach. A model far below was not trained well.
+# The goal of configs/resnet56.py. A model far below was not trained well.
 _GOALS = {"cifar100": 0.73}
 _FAR = 0.1
 _NUMBERS = ("no", "one", "two", "three", "four", "five")
@@ -120,8 +120,8 @@ def _warning(dataset: str, accuracy: Mapping[str, Any] | None) -> str:
     if accuracy is None or goal is None or accuracy["top1"] > goal - _FAR:
         return ""
     return (
-        f"> **Not well trained:** it is right {odds(accuracy['top1'])}, "
-        f"a ResNet-56 that was trained to the end {odds(goal)}.\n\n"
+        f"> **Not well trained:** it is right {odds(accuracy['top1'])}. "
+        f"The goal of a ResNet-56 is {odds(goal)}.\n\n"
     )
 
 

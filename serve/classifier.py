@@ -1,5 +1,6 @@
 """The model of the demo: from an upload of any size to a prediction."""
 
+import functools
 import json
 import threading
 import time
@@ -72,8 +73,9 @@ class Classifier:
             "selected": epoch["epoch"] != metadata.run.epochs,
         }
 
+    @functools.cached_property
     def evaluation(self) -> tuple[dict[str, Any], Path | None] | None:
-        """Returns the evaluation report beside the model, and its figure of mistakes.
+        """The evaluation report beside the model, and its figure of mistakes.
 
         The test split's report is preferred. Reports of other checkpoints are ignored.
         """

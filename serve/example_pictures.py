@@ -1,7 +1,6 @@
 """The demo's examples, and what the model answers to them."""
 
 import base64
-import html
 import io
 import tomllib
 from collections.abc import Sequence
@@ -10,9 +9,9 @@ from pathlib import Path
 
 from classifier import HERE, Classifier
 from PIL import Image
+from prediction import shown
 
 from jax_resnet.data.labels import readable
-from jax_resnet.runtime.text import printable
 
 FOLDER = HERE / "examples"
 _SIDE = 144  # pixels of a thumbnail, twice its size on the page
@@ -45,7 +44,7 @@ def as_html(examples: Sequence[Example]) -> str:
     sources = "".join(f"<li>{each.shows}: {each.source}</li>" for each in examples)
     return f"""<div class="examples" role="group" aria-label="Examples">
 {buttons}</div>
-<p>{html.escape(summary(examples))}</p>
+<p>{shown(summary(examples))}</p>
 <details><summary>Where these pictures are from</summary><ul>{sources}</ul></details>"""
 
 
@@ -59,8 +58,9 @@ def summary(examples: Sequence[Example]) -> str:
     for example in known:
         if not example.is_right:
             why = f": {example.why}" if example.why else "."
-            answer = printable(example.answer)
-            sentences.append(f"It takes the {example.shows} for “{answer}”{why}")
+            sentences.append(
+                f"It takes the {example.shows} for “{example.answer}”{why}"
+            )
     unknown = [f"the {each.shows}" for each in examples if not each.is_known]
     if unknown:
         *others, last = unknown

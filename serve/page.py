@@ -1,6 +1,6 @@
 """The page and the API of the demo, in Gradio."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def build(
     At most ``max_queue`` requests wait; further ones get HTTP 503.
     """
     limits = {"concurrency_limit": concurrency, "concurrency_id": "model"}
-    report, mistakes = classifier.evaluation() or (None, None)
+    report, mistakes = classifier.evaluation or (None, None)
     with gr.Blocks(
         title=classifier.title, analytics_enabled=False, delete_cache=(600, 3600)
     ) as demo:
@@ -86,17 +86,7 @@ def _one_tab(classifier: Classifier, limits: Mapping[str, Any]) -> None:
         with inputs.errors_shown():
             return classifier(image, fit).as_html()
 
-    gr.on(
-        [image.change, fit.change],
-        show,
-        [image, fit],
-        result,
-        show_progress="hidden",
-        api_visibility="private",
-        trigger_mode="always_last",
-        **limits,
-        # An error clears the result of the picture before.
-    ).failure(lambda: _WAITING, None, result, api_visibility="private")
+    _on_change(image, fit, show, result, _WAITING, show_progress="hidden", **limits)
     opacity.input(None, opacity, None, js=_SET_OPACITY, api_visibility="private")
     # The page has no such button: it carries the API endpoint.
     gr.Button(visible=False).click(
@@ -155,14 +145,27 @@ def _several_tab(
                 answers.append(Answer(name, problem=str(error)))
         return answer_table.as_html(answers)
 
+    _on_change(pictures, fit, show, result, waiting, **limits)
+
+
+def _on_change(
+    source: gr.Image | gr.Gallery,
+    fit: gr.Radio,
+    show: Callable[..., str],
+    result: gr.HTML,
+    waiting: str,
+    **settings: Any,
+) -> None:
+    """Shows the answer when the pictures or their fit change."""
     gr.on(
-        [pictures.change, fit.change],
+        [source.change, fit.change],
         show,
-        [pictures, fit],
+        [source, fit],
         result,
         api_visibility="private",
         trigger_mode="always_last",
-        **limits,
+        **settings,
+        # An error clears the result of the picture before.
     ).failure(lambda: waiting, None, result, api_visibility="private")
 
 

@@ -139,7 +139,7 @@ def _add_routes(app: FastAPI, classifier: Classifier) -> None:
     def refuse_address() -> None:  # Gradio would fetch it for whoever asks
         raise HTTPException(403, "Addresses are not fetched.")
 
-    _, mistakes = classifier.evaluation() or (None, None)
+    _, mistakes = classifier.evaluation or (None, None)
     if mistakes:
         app.get("/mistakes.png")(lambda: FileResponse(mistakes))
 

@@ -60,5 +60,5 @@ def test_the_examples_are_of_as_many_superclasses(classifier):
 
 
 def test_the_figure_is_that_of_the_evaluation(classifier):
-    report, _ = classifier.evaluation()
+    report, _ = classifier.evaluation
     assert f"({100 * report['top1']:.2f} %)" in card.headline(classifier, None)
