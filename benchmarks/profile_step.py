@@ -17,7 +17,7 @@ import arguments as common
 import step_changes
 import tables
 from kernels import Kernel, busy, grouped, kind, seconds, shortened, traced
-from rounds import FailedError, with_flags
+from rounds import FailedError, with_settings
 
 from jax_resnet.runtime.command_line import run
 from jax_resnet.runtime.errors import UserError
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if flags:
         try:
             # Before JAX looks for devices, which is when XLA reads them.
-            os.environ.update(with_flags(os.environ, flags))
+            os.environ.update(with_settings(os.environ, flags))
         except FailedError as error:
             raise UserError(f"--variant: {error}") from error
     options = common.options(chosen)

@@ -42,9 +42,10 @@ class Worker:
     """A process that runs one variant.
 
     Args:
-        name: of the program, and after it XLA's flags for this process alone.
+        name: of the program, and after it XLA's flags and variables of the
+            environment for this process alone.
         options: the work.
-        environment: of the process, but for these flags.
+        environment: of the process, but for these settings.
         log: takes its standard error.
         python: that runs it.
 
@@ -63,7 +64,7 @@ class Worker:
         self._log = log
         script = Path(__file__).with_name("worker.py")
         fields = json.dumps(dataclasses.asdict(options))
-        program, *flags = name.split()
+        program, *settings = name.split()
         with log.open("w", encoding="utf-8") as errors:
             self._process = subprocess.Popen(
                 [python, str(script), program, fields],
@@ -71,7 +72,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env=with_flags(environment, flags),
+                env=with_settings(environment, settings),
             )
 
     def answer(self, seconds: float | None = None) -> dict[str, Any]:
@@ -127,18 +128,27 @@ class Worker:
             self._process.communicate()
 
 
-def with_flags(environment: Mapping[str, str], flags: Sequence[str]) -> dict[str, str]:
-    """The environment with XLA's flags after those that are there.
+def with_settings(
+    environment: Mapping[str, str], settings: Sequence[str]
+) -> dict[str, str]:
+    """The environment with variables, and with XLA's flags after those that are there.
+
+    Args:
+        environment: to begin with.
+        settings: ``--flag=value`` of XLA, or ``NAME=VALUE`` for the environment.
 
     Raises:
         FailedError: for a flag that is there: it is the user's.
     """
+    flags = [setting for setting in settings if setting.startswith("--")]
+    variables = dict(s.split("=", 1) for s in settings if not s.startswith("--"))
     there = environment.get("XLA_FLAGS", "")
     names = {flag.partition("=")[0] for flag in there.split()}
     for flag in flags:
         if (name := flag.partition("=")[0]) in names:
             raise FailedError(f"skipped: XLA_FLAGS has {name} already")
-    return {**environment, "XLA_FLAGS": " ".join([there, *flags]).strip()}
+    joined = " ".join([there, *flags]).strip()
+    return {**environment, **variables, "XLA_FLAGS": joined}
 
 
 def _reason(code: int, log: str) -> str:

@@ -40,7 +40,7 @@ def table(results: Mapping[str, Result], options: Options, steps: int) -> str:
         rates = [1e3 * options.batch_size / each for each in milliseconds]
         used = ", as train.py does" if name == chosen else ""
         cells = (
-            f"`{name}`: {LABELS[name]}{used}",
+            f"`{name}`: {LABELS[name.split()[0]]}{used}",
             tables.spread(rates, 0),
             tables.spread(milliseconds, 2),
             f"{result.warm_up:.1f}",
@@ -116,7 +116,12 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         epilog=f"Variants: {variants}. The default is all, on a CPU without "
         + ", ".join(_ON_REQUEST_ON_CPU),
     )
-    parser.add_argument("--variants", nargs="+", metavar="NAME", help="in turns")
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        metavar="NAME",
+        help="in turns; after a space, variables of its environment: 'NAME X=1'",
+    )
     parser.add_argument(
         "--torch-python",
         metavar="PATH",
@@ -128,7 +133,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     if not shutil.which(chosen.torch_python):
         raise UserError(f"--torch-python: {chosen.torch_python!r} cannot be run")
     for name in chosen.variants or ():
-        common.check_name("variant", name, LABELS)
+        program, *variables = name.split() or [""]
+        common.check_name("variant", program, LABELS)
+        if wrong := [each for each in variables if each.find("=") < 1]:
+            raise UserError(f"--variants: {wrong[0]!r} is not of the form NAME=VALUE")
     return chosen
 
 

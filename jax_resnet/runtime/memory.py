@@ -1,10 +1,14 @@
-"""Memory of devices, and errors that say it has run out."""
+"""Memory of devices, its pages, and errors that say it has run out."""
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # it takes seconds
     import jax
+
+HUGE_PAGES = "glibc.malloc.hugetlb=1"  # what ``GLIBC_TUNABLES`` has to contain
+_SUPPORT = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -22,3 +26,16 @@ def memory_bytes(device: "jax.Device") -> int:
 def physical_memory_bytes() -> int:
     """Returns the memory of the machine."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def lacks_huge_pages() -> bool:
+    """Returns whether Linux would give this process huge pages if glibc asked for them.
+
+    glibc reads ``GLIBC_TUNABLES`` when a process starts, so the process itself cannot
+    change it any more.
+    """
+    try:
+        on_request = "[madvise]" in _SUPPORT.read_text("utf-8")
+    except OSError:
+        return False
+    return on_request and "glibc.malloc.hugetlb" not in os.getenv("GLIBC_TUNABLES", "")

@@ -29,6 +29,7 @@ SMALL = [
     [
         (train_throughput, ["--depth", "57"], "--depth must be 6n"),
         (train_throughput, ["--variants", "torch-eagre"], "did you mean 'torch-eager'"),
+        (train_throughput, ["--variants", "ours-loop X"], "'X' is not of the form"),
         (train_throughput, ["--output", "missing/a.md"], "no folder for 'missing"),
         (step_variants, ["--variants", "scan xla_a=1"], "'xla_a=1' is no flag"),
     ],
