@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # it takes seconds
     import jax
 
-HUGE_PAGES = "glibc.malloc.hugetlb=1"  # what ``GLIBC_TUNABLES`` has to contain
+_TUNABLE = "glibc.malloc.hugetlb"
+HUGE_PAGES = f"GLIBC_TUNABLES={_TUNABLE}=1"  # has glibc ask for huge pages
 _SUPPORT = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
@@ -38,4 +39,4 @@ def lacks_huge_pages() -> bool:
         on_request = "[madvise]" in _SUPPORT.read_text("utf-8")
     except OSError:
         return False
-    return on_request and "glibc.malloc.hugetlb" not in os.getenv("GLIBC_TUNABLES", "")
+    return on_request and _TUNABLE not in os.getenv("GLIBC_TUNABLES", "")

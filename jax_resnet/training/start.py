@@ -102,7 +102,7 @@ def _advise_on_a_cpu(task: Task, say: Say) -> None:
     if task.settings.train.device == "auto":
         say("No GPU was found; the CPU is far slower.")
     if lacks_huge_pages():
-        say(f"With GLIBC_TUNABLES={HUGE_PAGES} in the environment it trains faster.")
+        say(f"With {HUGE_PAGES} in the environment it trains faster.")
 
 
 @fixed_settings()

@@ -18,7 +18,7 @@ def test_a_cpu_has_the_memory_of_the_machine():
     [
         ("always [madvise] never", None, True),
         ("always [madvise] never", "glibc.malloc.check=0", True),
-        ("always [madvise] never", memory.HUGE_PAGES, False),
+        ("always [madvise] never", "glibc.malloc.hugetlb=1", False),
         ("[always] madvise never", None, False),
         ("always madvise [never]", None, False),
         (None, None, False),
