@@ -58,7 +58,7 @@ class Classifier:
     def accuracy(self) -> dict[str, Any] | None:
         """Validation accuracy after the model's epoch; None if it is unknown.
 
-        ``selected`` is true if the best epoch was selected on the same split.
+        ``selected`` is true of the best epoch, which was selected on the same split.
         """
         metadata = self.predictor.metadata
         if (epoch := metadata.epoch_at(self.predictor.step)) is None:
@@ -70,7 +70,7 @@ class Classifier:
             "images": metadata.run.n_eval,
             "epoch": epoch["epoch"],
             "epochs": metadata.run.epochs,
-            "selected": epoch["epoch"] != metadata.run.epochs,
+            "selected": metadata.was_selected(epoch),
         }
 
     @functools.cached_property

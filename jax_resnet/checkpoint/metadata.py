@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from jax_resnet.checkpoint.history import Clock, EpochRecord, RunInfo
+from jax_resnet.checkpoint.history import Clock, EpochRecord, RunInfo, best_epoch
 from jax_resnet.data import DatasetInfo
 from jax_resnet.runtime.errors import UserError
 
@@ -39,6 +39,10 @@ class RunMetadata:
     def epoch_at(self, step: int) -> EpochRecord | None:
         """Returns the record of the epoch that ended with a step; None if none did."""
         return next((r for r in self.history if r["step"] == step), None)
+
+    def was_selected(self, epoch: EpochRecord) -> bool:
+        """True for the best epoch, unless it is the last one, which nobody selects."""
+        return epoch["epoch"] != self.run.epochs and epoch == best_epoch(self.history)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "RunMetadata":

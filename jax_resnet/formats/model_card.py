@@ -4,7 +4,7 @@ from typing import Any
 
 import yaml
 
-from jax_resnet.checkpoint.history import EpochRecord, best_epoch
+from jax_resnet.checkpoint.history import EpochRecord
 from jax_resnet.checkpoint.metadata import RunMetadata
 from jax_resnet.checkpoint.model_folder import StoredModel
 from jax_resnet.reporting.markdown import code, plain
@@ -77,7 +77,7 @@ def _front_matter(metadata: RunMetadata, epoch: EpochRecord | None) -> dict[str,
             "type": hub_name or info.name,
             "split": run.eval_name,
         }
-        which = _selection(metadata, epoch)
+        which = _which(metadata, epoch)
         metrics = [
             {"type": "accuracy", "name": f"{name} accuracy, {which}", "value": value}
             for name, value in (
@@ -97,13 +97,12 @@ def accuracy(model: StoredModel) -> str:
     epoch = metadata.epoch_at(model.step)
     if epoch is None:
         return "Not measured: the model is not from the end of an epoch of a known run."
-    which = _selection(metadata, epoch)
     text = (
         f"Top-1 {100 * epoch['val_top1']:.2f} %, top-5 {100 * epoch['val_top5']:.2f} % "
         f"on the {run.n_eval:,} images of {code(run.eval_name)}, after epoch "
-        f"{epoch['epoch']} of {run.epochs} ({plain(which)})."
+        f"{epoch['epoch']} of {run.epochs} ({plain(_which(metadata, epoch))})."
     )
-    if "selected" in which:
+    if metadata.was_selected(epoch):
         text += (
             "\nThe epoch was selected on the images that it is measured on, so these "
             "figures are optimistic."
@@ -111,9 +110,9 @@ def accuracy(model: StoredModel) -> str:
     return text
 
 
-def _selection(metadata: RunMetadata, epoch: EpochRecord) -> str:
+def _which(metadata: RunMetadata, epoch: EpochRecord) -> str:
     if epoch["epoch"] == metadata.run.epochs:
         return "last epoch"
-    if epoch == best_epoch(metadata.history):
+    if metadata.was_selected(epoch):
         return f"epoch selected on {metadata.run.eval_name}"
     return "neither the best epoch nor the last"

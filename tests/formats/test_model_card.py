@@ -38,6 +38,13 @@ def test_a_selected_epoch():
     assert "optimistic" in body
 
 
+def test_another_epoch():
+    front, body = render(391)
+    metric = front["model-index"][0]["results"][0]["metrics"][0]
+    assert metric["name"] == "top-1 accuracy, neither the best epoch nor the last"
+    assert "optimistic" not in body
+
+
 def test_names_are_no_markup():
     front, body = render(
         391, title="a: b\n---\n# <script>", command="`x` [y](z)", device="x\n\n# y"

@@ -9,7 +9,7 @@ import pytest
 from classifier import Classifier
 from format_fixtures import make_predictor
 from markdown_it import MarkdownIt
-from metadata_fixtures import record
+from metadata_fixtures import HISTORY, record
 
 from jax_resnet.predictor import Predictor
 
@@ -30,6 +30,18 @@ def classifier(*, dataset=(), run=(), history=()):
         history=list(history),
     )
     return Classifier(Predictor(replace(stored, metadata=metadata)))
+
+
+@pytest.mark.parametrize(("epoch", "selected"), [(1, False), (3, True), (5, False)])
+def test_only_the_best_epoch_was_selected(epoch, selected):
+    stored = make_predictor().stored
+    metadata = replace(
+        stored.metadata, run=replace(stored.metadata.run, epochs=5), history=HISTORY
+    )
+    model = Predictor(replace(stored, metadata=metadata, step=epoch * 391))
+    text = card.details(Classifier(model))
+    assert f"after epoch {epoch} of 5" in text
+    assert ("selected on the same images" in text) == selected
 
 
 def test_texts_are_shown_as_they_are():
