@@ -20,8 +20,8 @@ def rendered(text):
     return html.unescape(re.sub("<.*?>", "", MARKDOWN.render(text)))
 
 
-def classifier(*, dataset=(), run=(), history=()):
-    """A classifier with changes of its metadata."""
+def classifier(*, dataset=(), run=(), history=(), **changes):
+    """A classifier with changes of its metadata, and others of its model."""
     stored = make_predictor().stored
     metadata = replace(
         stored.metadata,
@@ -29,17 +29,13 @@ def classifier(*, dataset=(), run=(), history=()):
         run=replace(stored.metadata.run, **dict(run)),
         history=list(history),
     )
-    return Classifier(Predictor(replace(stored, metadata=metadata)))
+    return Classifier(Predictor(replace(stored, metadata=metadata, **changes)))
 
 
 @pytest.mark.parametrize(("epoch", "selected"), [(1, False), (3, True), (5, False)])
 def test_only_the_best_epoch_was_selected(epoch, selected):
-    stored = make_predictor().stored
-    metadata = replace(
-        stored.metadata, run=replace(stored.metadata.run, epochs=5), history=HISTORY
-    )
-    model = Predictor(replace(stored, metadata=metadata, step=epoch * 391))
-    text = card.details(Classifier(model))
+    model = classifier(run={"epochs": 5}, history=HISTORY, step=epoch * 391)
+    text = card.details(model)
     assert f"after epoch {epoch} of 5" in text
     assert ("selected on the same images" in text) == selected
 
